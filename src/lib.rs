@@ -1,0 +1,2 @@
+//! evbase
+pub mod base;
