@@ -1,2 +1,3 @@
 //! evbase
-pub mod base;
+mod executor;
+mod sync;

@@ -1,0 +1,53 @@
+//! Which executor this thread is inside of, so that a wake-up knows whether it is at home.
+
+use std::cell::Cell;
+use std::ptr;
+
+use super::Executor;
+use super::inbox::Inbox;
+use crate::sync::{Arc, thread_local};
+
+#[derive(Clone, Copy)]
+struct Current {
+    inbox: *const Inbox,
+    executor: *const Executor,
+}
+
+#[cfg(not(evbase_loom))]
+thread_local! {
+    // Const and without a destructor: a plain load, and there for other thread-locals' destructors as well.
+    static CURRENT: Cell<Current> = const {
+        Cell::new(Current { inbox: ptr::null(), executor: ptr::null() })
+    };
+}
+
+#[cfg(evbase_loom)]
+thread_local! {
+    static CURRENT: Cell<Current> = Cell::new(Current { inbox: ptr::null(), executor: ptr::null() });
+}
+
+/// Says which executor this thread is inside of from now on.
+///
+/// # Safety
+///
+/// This thread is the executor's home, and the executor stays where it is until this is called again on this thread.
+pub(crate) unsafe fn set(executor: Option<&Executor>) {
+    CURRENT.with(|current| {
+        current.set(Current {
+            inbox: executor.map_or(ptr::null(), |executor| Arc::as_ptr(&executor.inbox)),
+            executor: executor.map_or(ptr::null(), ptr::from_ref),
+        });
+    });
+}
+
+/// Calls `f` with the executor of `inbox`, if this thread is inside of it.
+#[inline]
+pub(super) fn with<R>(inbox: &Arc<Inbox>, f: impl FnOnce(&Executor) -> R) -> Option<R> {
+    let current = CURRENT.with(Cell::get);
+    if current.inbox != Arc::as_ptr(inbox) {
+        return None;
+    }
+    // SAFETY: `set` was called on this thread, with an executor that stays until it is called again; that doesn't happen
+    // within `f`, which is one of ours and runs no user code.
+    Some(f(unsafe { &*current.executor }))
+}

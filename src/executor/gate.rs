@@ -1,0 +1,280 @@
+//! The gate: the one word between home and abroad.
+//!
+//! Everything another thread does to a runtime passes here: a message is pushed, a stop is asked for. Home takes the
+//! messages, says when it parks, and seals the gate at the end. All of that happens in the modification order of a single
+//! word, so that publishing a message and seeing whether home is parked are one step, as are draining and parking:
+//!
+//! ```text
+//!   word = head of the inbox (a LIFO list of nodes, or SEALED) | STOP | NOW | DROPPED | PARKED
+//!
+//!   abroad  push   CAS   head := node, PARKED := 0      refused when sealed, or (work only) stopped
+//!           stop   CAS   STOP | NOW | DROPPED := 1, PARKED := 0
+//!                        whoever cleared PARKED rings the notify fd: one write a park, none while home runs
+//!   home    take   RMW   head := null, PARKED := 0
+//!           park   CAS   PARKED := 1                    only on an empty inbox and with no stop bit home hasn't seen
+//!           seal   CAS   head := SEALED                 only on an empty inbox
+//! ```
+//!
+//! Invariants: the stop bits are sticky; home sleeps only after a successful `park`, and nothing is published after that
+//! without a ring; SEALED is for ever. No method blocks, allocates or frees, so `stop` may run in a signal handler, even
+//! one that interrupts home inside any other method here: each is a single atomic step, or a retry of it.
+
+use std::ptr::{self, NonNull};
+
+use crate::sync::{AtomicUsize, UnsafeCell};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+const STOP: usize = 1;
+const NOW: usize = 1 << 1;
+const DROPPED: usize = 1 << 2;
+const PARKED: usize = 1 << 3;
+
+const STOP_BITS: usize = STOP | NOW | DROPPED;
+const HEAD: usize = !(STOP_BITS | PARKED);
+
+/// A head that no node can have: the gate is shut for ever.
+const SEALED: usize = 1 << 4;
+
+/// What a message starts with. The allocation it stands in is aligned to 16, which frees the word's four low bits.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct Node {
+    /// Says what the message is; read by the executor that takes it. A raw pointer, since the vtable of a task goes on
+    /// behind it.
+    pub(super) vtable: *const NodeVtable,
+    /// Belongs to whoever holds the node: its pusher until it is published, home after it was taken.
+    next: UnsafeCell<*mut Node>,
+}
+
+/// How a message is delivered.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct NodeVtable {
+    /// Delivers the message at home; the node belongs to the callee.
+    pub(super) deliver: unsafe fn(NonNull<Node>, &super::Executor),
+}
+
+impl Node {
+    pub(super) fn new(vtable: *const NodeVtable) -> Self {
+        Self {
+            vtable,
+            next: UnsafeCell::new(ptr::null_mut()),
+        }
+    }
+}
+
+/// The stop bits, as home saw them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stops(usize);
+
+impl Stops {
+    /// A stop was asked for.
+    pub(crate) fn requested(self) -> bool {
+        self.0 & STOP != 0
+    }
+
+    /// The grace period is to be cut short.
+    pub(crate) fn now(self) -> bool {
+        self.0 & NOW != 0
+    }
+
+    /// The first to ask for the stop was a drop of the runtime.
+    pub(crate) fn by_drop(self) -> bool {
+        self.0 & DROPPED != 0
+    }
+}
+
+/// How a stop is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum StopLevel {
+    /// With the grace period.
+    Request,
+    /// Without it, or without the rest of it.
+    Now,
+    /// Like `Request`, by a drop of the runtime.
+    Drop,
+}
+
+/// Which messages a stop refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// New work: refused as soon as a stop was asked for.
+    Work,
+    /// A wake, an abort, a drop: refused only when home has sealed the gate.
+    Leaving,
+}
+
+/// The gate is shut for this message.
+#[derive(Debug)]
+pub(super) struct Refused;
+
+/// Home was parked, and the caller cleared the mark: it has to ring.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) struct MustRing(pub(super) bool);
+
+#[derive(Debug)]
+pub(super) struct Gate {
+    word: AtomicUsize,
+}
+
+impl Gate {
+    pub(super) fn new() -> Self {
+        Self {
+            word: AtomicUsize::new(0),
+        }
+    }
+
+    /// Publishes a message. Any thread.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns `node`, aligned to 16, and gives it away by an `Ok`: it must stay valid until it is delivered.
+    pub(super) unsafe fn push(
+        &self,
+        node: NonNull<Node>,
+        admission: Admission,
+    ) -> Result<MustRing, Refused> {
+        debug_assert_eq!(node.addr().get() & !HEAD, 0);
+        let mut word = self.word.load(Acquire);
+        loop {
+            let head = word & HEAD;
+            if head == SEALED || (admission == Admission::Work && word & STOP != 0) {
+                return Err(Refused);
+            }
+            // SAFETY: the node is the caller's until the exchange below publishes it.
+            unsafe {
+                node.as_ref()
+                    .next
+                    .with_mut(|next| *next = ptr::with_exposed_provenance_mut(head));
+            }
+            let published = node.as_ptr().expose_provenance() | (word & STOP_BITS);
+            // Release: home, which takes the list with Acquire, sees the node and all before it (each push is a
+            // read-modify-write, so it carries on the release sequence of those below it). Acquire on failure: a refusal
+            // means that what home did before it sealed is visible.
+            match self
+                .word
+                .compare_exchange_weak(word, published, Release, Acquire)
+            {
+                Ok(_) => return Ok(MustRing(word & PARKED != 0)),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Asks for a stop: any thread, and a signal handler. Returns the stop bits from before.
+    pub(super) fn stop(&self, level: StopLevel) -> (Stops, MustRing) {
+        let mut word = self.word.load(Relaxed);
+        loop {
+            let bits = match level {
+                StopLevel::Request => STOP,
+                StopLevel::Now => STOP | NOW,
+                // The first cause wins.
+                StopLevel::Drop if word & STOP == 0 => STOP | DROPPED,
+                StopLevel::Drop => STOP,
+            };
+            let stopped = (word | bits) & !PARKED;
+            if stopped == word {
+                return (Stops(word & STOP_BITS), MustRing(false));
+            }
+            match self
+                .word
+                .compare_exchange_weak(word, stopped, AcqRel, Relaxed)
+            {
+                Ok(_) => return (Stops(word & STOP_BITS), MustRing(word & PARKED != 0)),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Puts the mark of a parked home back: the ring that was to follow failed, and the next one to come shall try again.
+    pub(super) fn ring_failed(&self) {
+        self.word.fetch_or(PARKED, Relaxed);
+    }
+
+    /// The stop bits. Any thread.
+    pub(super) fn stops(&self) -> Stops {
+        Stops(self.word.load(Acquire) & STOP_BITS)
+    }
+
+    /// Takes all messages, oldest first, and clears the mark of a parked home. Home only.
+    pub(super) fn take(&self) -> (Stops, Messages) {
+        let mut word = self.word.load(Acquire);
+        if word & HEAD == SEALED {
+            return (Stops(word & STOP_BITS), Messages(ptr::null_mut()));
+        }
+        if word & !STOP_BITS != 0 {
+            word = self.word.fetch_and(STOP_BITS, Acquire);
+        }
+        let newest = ptr::with_exposed_provenance_mut(word & HEAD);
+        (Stops(word & STOP_BITS), Messages::reversed(newest))
+    }
+
+    /// Marks home as parked, so that the next message or stop rings. Refused if there is a message, or a stop bit that
+    /// is not among the `seen` ones: then home must not sleep. Home only.
+    pub(super) fn park(&self, seen: Stops) -> bool {
+        let mut word = self.word.load(Relaxed);
+        loop {
+            if word & HEAD != 0 || word & STOP_BITS != seen.0 {
+                return false;
+            }
+            match self
+                .word
+                .compare_exchange_weak(word, word | PARKED, Relaxed, Relaxed)
+            {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Shuts the gate for ever, if there is no message. Home only.
+    pub(super) fn seal(&self) -> bool {
+        let mut word = self.word.load(Relaxed);
+        loop {
+            if word & HEAD != 0 {
+                return word & HEAD == SEALED;
+            }
+            // Release: whoever is refused from now on sees all that home did before.
+            match self
+                .word
+                .compare_exchange_weak(word, (word & STOP_BITS) | SEALED, Release, Relaxed)
+            {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+    }
+}
+
+/// The messages of one `take`, oldest first.
+#[derive(Debug)]
+pub(super) struct Messages(*mut Node);
+
+impl Messages {
+    fn reversed(newest: *mut Node) -> Self {
+        let (mut rest, mut oldest) = (newest, ptr::null_mut());
+        while let Some(node) = NonNull::new(rest) {
+            // SAFETY: home took the list, so each node in it is home's, and valid until it is delivered.
+            unsafe {
+                node.as_ref().next.with_mut(|next| {
+                    rest = *next;
+                    *next = oldest;
+                });
+            }
+            oldest = node.as_ptr();
+        }
+        Self(oldest)
+    }
+}
+
+impl Iterator for Messages {
+    type Item = NonNull<Node>;
+
+    fn next(&mut self) -> Option<NonNull<Node>> {
+        let node = NonNull::new(self.0)?;
+        // SAFETY: as in `reversed`; the node was not handed out yet, and its link is read before it is.
+        self.0 = unsafe { node.as_ref().next.with(|next| *next) };
+        Some(node)
+    }
+}

@@ -1,0 +1,349 @@
+//! Handles to a task: to await it, to abort it.
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use super::guard;
+use super::task::{Payload, RawTask};
+
+/// Awaits the output of a task: `Ok`, or why there is none.
+///
+/// Dropping a handle detaches the task, which goes on. The handle can be awaited on any thread, by any executor, if the
+/// output is `Send`; see also [`wait`](JoinHandle::wait). It is cancel-safe: a handle that was polled and then dropped
+/// only detaches.
+///
+/// An output that nobody took is dropped with the handle, on the handle's thread; without a handle, it is dropped at home.
+///
+/// # Panics
+///
+/// Polling it again after it gave its output panics.
+#[must_use = "dropping a JoinHandle detaches the task; use `drop` to say so"]
+pub struct JoinHandle<T> {
+    /// `None`: refused by a runtime that is stopping.
+    task: Option<TaskRef>,
+    taken: bool,
+    output: PhantomData<T>,
+}
+
+// SAFETY: what a handle moves between threads is the output, taken by whoever has it; the rest of a task is made for all
+// threads. `T: Send` makes the move sound.
+unsafe impl<T: Send> Send for JoinHandle<T> {}
+// SAFETY: a shared handle can abort and ask whether the task is finished, both of which are made for all threads; it
+// gives no access to a `T`.
+unsafe impl<T: Send> Sync for JoinHandle<T> {}
+
+impl<T> Unpin for JoinHandle<T> {}
+
+/// Aborts a task from anywhere; made by [`JoinHandle::abort_handle`].
+///
+/// It doesn't keep the task from completing, nor its output alive.
+#[derive(Clone)]
+pub struct AbortHandle {
+    task: Option<TaskRef>,
+}
+
+/// A counted reference to a task.
+struct TaskRef(RawTask);
+
+// SAFETY: only the state, the inbox and, for a join handle, the join cell are reached through it: all are made for all
+// threads. Freeing frees plain memory.
+unsafe impl Send for TaskRef {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for TaskRef {}
+
+impl TaskRef {
+    fn is_complete(&self) -> bool {
+        // SAFETY: `self` holds a reference.
+        unsafe { self.0.state() }.is_complete()
+    }
+
+    fn abort(&self) {
+        // SAFETY: `self` holds a reference.
+        unsafe { self.0.abort() }
+    }
+}
+
+impl Clone for TaskRef {
+    fn clone(&self) -> Self {
+        // SAFETY: `self` holds a reference.
+        unsafe { self.0.state() }.acquire();
+        Self(self.0)
+    }
+}
+
+impl Drop for TaskRef {
+    fn drop(&mut self) {
+        // SAFETY: gives the reference that `self` holds back.
+        unsafe { self.0.release() }
+    }
+}
+
+impl<T> JoinHandle<T> {
+    /// # Safety
+    ///
+    /// The caller gives the join handle's reference away; the task's output is `T`.
+    pub(super) unsafe fn new(task: RawTask) -> Self {
+        Self {
+            task: Some(TaskRef(task)),
+            taken: false,
+            output: PhantomData,
+        }
+    }
+
+    /// A handle of a task that was refused.
+    pub(crate) fn refused() -> Self {
+        Self {
+            task: None,
+            taken: false,
+            output: PhantomData,
+        }
+    }
+
+    /// Asks home to drop the task's future, which it does before it would poll it again; the handle then gives an error
+    /// that [is cancelled](JoinError::is_cancelled). Does nothing to a task that has completed.
+    ///
+    /// From any thread; it never blocks, and runs no destructor here, unless the task is one that was refused.
+    pub fn abort(&self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+
+    /// A handle that can only abort.
+    pub fn abort_handle(&self) -> AbortHandle {
+        AbortHandle {
+            task: self.task.clone(),
+        }
+    }
+
+    /// Whether the task has ended and its future is gone. From any thread.
+    pub fn is_finished(&self) -> bool {
+        self.task.as_ref().is_none_or(TaskRef::is_complete)
+    }
+
+    /// The id of the runtime that the task runs in.
+    pub(crate) fn runtime_id(&self) -> Option<u64> {
+        // SAFETY: the handle holds a reference.
+        self.task
+            .as_ref()
+            .map(|task| unsafe { task.0.inbox() }.id())
+    }
+
+    /// Takes the output, if the task has ended.
+    fn take(&mut self) -> Option<Result<T, JoinError>> {
+        assert!(!self.taken, "evbase: a JoinHandle was polled after it gave its output");
+        let output = match &self.task {
+            None => Some(Err(JoinError::cancelled())),
+            Some(task) if task.is_complete() => {
+                let mut output = None;
+                // SAFETY: after COMPLETE the output is the join handle's, which has `T` from its construction.
+                unsafe { task.0.take_output(&mut output) };
+                output
+            }
+            Some(_) => return None,
+        };
+        self.taken = true;
+        output
+    }
+
+    /// Leaves the waker in the join cell. False: the task has ended meanwhile.
+    fn register(&self, waker: &Waker) -> bool {
+        let Some(TaskRef(task)) = &self.task else {
+            return false;
+        };
+        // SAFETY: the handle holds a reference. Between `take_join_waker_back` and `give_join_waker` the cell is the
+        // handle's, which `&mut self` of the caller makes the only one.
+        unsafe {
+            let state = task.state();
+            if state.has_join_waker() && !state.take_join_waker_back() {
+                return false;
+            }
+            // The clone and the drop of wakers are user code: neither happens inside the cell.
+            let held = task.join_cell().with_mut(|cell| (*cell).take());
+            let waker = match held {
+                Some(held) if held.will_wake(waker) => held,
+                _ => waker.clone(),
+            };
+            task.join_cell().with_mut(|cell| *cell = Some(waker));
+            if state.give_join_waker() {
+                return true;
+            }
+            drop(task.join_cell().with_mut(|cell| (*cell).take()));
+            false
+        }
+    }
+}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(output) = self.take() {
+            return Poll::Ready(output);
+        }
+        if self.register(cx.waker()) {
+            return Poll::Pending;
+        }
+        match self.take() {
+            Some(output) => Poll::Ready(output),
+            None => unreachable!("evbase: a task was complete, and then not"),
+        }
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        let Some(TaskRef(task)) = &self.task else {
+            return;
+        };
+        // SAFETY: the handle holds a reference, given back by the field's drop, also if a destructor panics here.
+        unsafe {
+            match task.state().detach() {
+                Some(false) => {}
+                Some(true) => drop(task.join_cell().with_mut(|cell| (*cell).take())),
+                None if self.taken => {}
+                None => task.drop_output(),
+            }
+        }
+    }
+}
+
+impl AbortHandle {
+    /// As [`JoinHandle::abort`].
+    pub fn abort(&self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+
+    /// As [`JoinHandle::is_finished`].
+    pub fn is_finished(&self) -> bool {
+        self.task.as_ref().is_none_or(TaskRef::is_complete)
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle")
+            .field("is_finished", &self.is_finished())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for AbortHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AbortHandle")
+            .field("is_finished", &self.is_finished())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a task gave no output: it was cancelled, or it panicked.
+pub struct JoinError(Repr);
+
+enum Repr {
+    Cancelled,
+    Panicked(Box<Caught>),
+}
+
+/// A panic's payload, dropped behind a guard. The mutex is there for `Sync` only.
+struct Caught(Mutex<Option<Payload>>);
+
+impl Drop for Caught {
+    fn drop(&mut self) {
+        if let Some(payload) = self
+            .0
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            guard::drop_payload(payload);
+        }
+    }
+}
+
+impl JoinError {
+    pub(super) fn cancelled() -> Self {
+        Self(Repr::Cancelled)
+    }
+
+    pub(super) fn panicked(payload: Payload) -> Self {
+        Self(Repr::Panicked(Box::new(Caught(Mutex::new(Some(payload))))))
+    }
+
+    /// The task was aborted, refused, or dropped when its runtime closed.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.0, Repr::Cancelled)
+    }
+
+    /// The task's future panicked.
+    pub fn is_panic(&self) -> bool {
+        matches!(self.0, Repr::Panicked(_))
+    }
+
+    /// What the task's panic threw, for [`std::panic::resume_unwind`].
+    ///
+    /// # Panics
+    ///
+    /// If the task didn't panic: ask [`is_panic`](JoinError::is_panic) first, or use
+    /// [`try_into_panic`](JoinError::try_into_panic).
+    #[track_caller]
+    pub fn into_panic(self) -> Box<dyn Any + Send + 'static> {
+        match self.try_into_panic() {
+            Ok(payload) => payload,
+            Err(_) => panic!("evbase: into_panic on the error of a task that was cancelled, not one that panicked"),
+        }
+    }
+
+    /// What the task's panic threw, or the error itself if the task didn't panic.
+    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send + 'static>, Self> {
+        match self.0 {
+            Repr::Panicked(mut caught) => {
+                let payload = caught.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+                Ok(payload.take().expect("a payload is taken once, with its error"))
+            }
+            Repr::Cancelled => Err(self),
+        }
+    }
+
+    /// The text that the panic was given, if it was text.
+    fn message(&self) -> Option<String> {
+        let Repr::Panicked(caught) = &self.0 else {
+            return None;
+        };
+        let payload = caught.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let payload = payload.as_deref()?;
+        (payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.0, self.message()) {
+            (Repr::Cancelled, _) => f.write_str("JoinError::Cancelled"),
+            (Repr::Panicked(_), Some(text)) => write!(f, "JoinError::Panicked({text:?})"),
+            (Repr::Panicked(_), None) => f.write_str("JoinError::Panicked(..)"),
+        }
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.0, self.message()) {
+            (Repr::Cancelled, _) => f.write_str(
+                "the task was cancelled: it was aborted, or its runtime stopped before it completed",
+            ),
+            (Repr::Panicked(_), Some(text)) => write!(f, "the task panicked: {text}"),
+            (Repr::Panicked(_), None) => f.write_str("the task panicked"),
+        }
+    }
+}
+
+impl Error for JoinError {}

@@ -1,0 +1,439 @@
+//! The executor: tasks that any thread may wake, abort and await, and that only home touches.
+//!
+//! `Inbox` is the half that all threads share, `Executor` the half that stays at home; the runtime makes both, drives
+//! the executor, and says through `Unpark` how to wake it. Nothing here knows a base, a descriptor or a clock.
+//!
+//! Invariants:
+//! - A future, and an output without a join handle, is touched and dropped at home only, and never under a borrow of the
+//!   executor's own state.
+//! - While a future lives, home's list holds a reference to its task; entries of the ready queue need none.
+//! - Home's own wake-ups change home's words only: no lock, no read-modify-write.
+
+pub(crate) mod current;
+mod gate;
+pub(crate) mod guard;
+mod inbox;
+mod join;
+mod state;
+mod task;
+
+#[cfg(all(test, evbase_loom))]
+mod models;
+#[cfg(all(test, not(evbase_loom)))]
+mod tests;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::Context;
+
+pub(crate) use gate::{StopLevel, Stops};
+pub(crate) use inbox::{Inbox, Unpark};
+pub use join::{AbortHandle, JoinError, JoinHandle};
+pub(crate) use task::is_task_waker;
+
+use crate::sync::Arc;
+use task::{End, RawTask, Run};
+
+/// How many times a task may find its I/O ready in one poll before it has to yield.
+const BUDGET: u32 = 128;
+
+/// The books of an executor: written at home, read anywhere.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) accepted: Count,
+    pub(crate) completed: Count,
+    pub(crate) cancelled: Count,
+    pub(crate) panicked: Count,
+    pub(crate) polls: Count,
+}
+
+/// A counter with one writer, home, and any number of readers.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    /// Home only: a load and a store, no read-modify-write.
+    pub(crate) fn add(&self, more: u64) {
+        self.0.store(self.0.load(Relaxed) + more, Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// The future that `block_on` waits for: polled among the tasks, but owned by the caller.
+pub(crate) trait Root {
+    /// Polls the future; true when it has come to its end. It must not panic.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool;
+}
+
+/// Home's half. It is not `Send`: it stays on the thread where it was made.
+pub(crate) struct Executor {
+    inbox: Arc<Inbox>,
+    ready: RefCell<VecDeque<RawTask>>,
+    owned: RefCell<Owned>,
+    /// Stands in the ready queue for the future of `block_on`; its own future is never polled.
+    root: RawTask,
+    closing: Cell<bool>,
+    budget: Cell<u32>,
+}
+
+/// The tasks whose futures live, each with a reference of home's.
+#[derive(Default)]
+struct Owned {
+    slots: Vec<Slot>,
+    free: Option<u32>,
+    len: usize,
+}
+
+enum Slot {
+    Task(RawTask),
+    Free { next: Option<u32> },
+}
+
+impl Owned {
+    fn insert(&mut self, task: RawTask) -> u32 {
+        self.len += 1;
+        match self.free {
+            Some(slot) => {
+                let Slot::Free { next } = self.slots[slot as usize] else {
+                    unreachable!("evbase: the free list names a slot with a task")
+                };
+                self.free = next;
+                self.slots[slot as usize] = Slot::Task(task);
+                slot
+            }
+            None => {
+                let slot = u32::try_from(self.slots.len()).expect("evbase: more than 2^32 tasks");
+                self.slots.push(Slot::Task(task));
+                slot
+            }
+        }
+    }
+
+    fn remove(&mut self, slot: u32) {
+        self.slots[slot as usize] = Slot::Free { next: self.free };
+        self.free = Some(slot);
+        self.len -= 1;
+        if self.len == 0 {
+            self.slots.clear();
+            self.slots.shrink_to(1024);
+            self.free = None;
+        }
+    }
+
+    fn last(&mut self) -> Option<RawTask> {
+        while let Some(slot) = self.slots.last() {
+            if let Slot::Task(task) = slot {
+                return Some(*task);
+            }
+            self.slots.pop();
+            // It may name the slot that went. What else it names is found, and popped, here later.
+            self.free = None;
+        }
+        None
+    }
+}
+
+impl Executor {
+    pub(crate) fn new(inbox: Arc<Inbox>) -> Self {
+        let root = task::new_at_home(std::future::pending::<()>(), inbox.clone());
+        // SAFETY: the task was just made; its join handle's reference goes with the handle, home's is kept in `root`.
+        unsafe {
+            root.run_cell().set(Run::Idle);
+            drop(JoinHandle::<()>::new(root));
+        }
+        Self {
+            inbox,
+            ready: RefCell::default(),
+            owned: RefCell::default(),
+            root,
+            closing: Cell::new(false),
+            budget: Cell::new(BUDGET),
+        }
+    }
+
+    pub(crate) fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
+    }
+
+    /// How many futures live here; the one of `block_on` doesn't count.
+    pub(crate) fn tasks(&self) -> usize {
+        self.owned.borrow().len
+    }
+
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.borrow().is_empty()
+    }
+
+    /// Makes a task; in closing, the future comes back.
+    pub(crate) fn spawn_local<F>(&self, future: F) -> Result<JoinHandle<F::Output>, F>
+    where
+        F: Future + 'static,
+    {
+        if self.closing.get() {
+            return Err(future);
+        }
+        let task = task::new_at_home(future, self.inbox.clone());
+        // SAFETY: just made, with home's reference and the handle's; this is home, since `self` is not `Send`.
+        unsafe {
+            self.accept(task);
+            self.ready.borrow_mut().push_back(task);
+            Ok(JoinHandle::new(task))
+        }
+    }
+
+    /// Takes what came through the inbox; returns the stop bits.
+    pub(crate) fn drain(&self) -> Stops {
+        let (stops, messages) = self.inbox.take();
+        for node in messages {
+            // SAFETY: home took the node, and delivers it once, by its own vtable.
+            unsafe { ((*node.as_ref().vtable).deliver)(node, self) };
+        }
+        stops
+    }
+
+    /// Whether home may sleep: nothing came, and no stop that is not among the `seen` ones. From here until the next
+    /// `drain`, whoever has something for home wakes it.
+    pub(crate) fn park(&self, seen: Stops) -> bool {
+        self.inbox.park(seen)
+    }
+
+    /// Polls ready tasks, oldest first, at most `limit` times, and not again after a stop that is not among the `seen`
+    /// ones, or after the root's end. Returns the number of polls, and whether the root ended.
+    pub(crate) fn run(&self, limit: u32, seen: Stops, mut root: Option<&mut dyn Root>) -> (u32, bool) {
+        let mut polls = 0;
+        let mut root_done = false;
+        while polls < limit && !root_done {
+            let Some(task) = self.ready.borrow_mut().pop_front() else {
+                break;
+            };
+            polls += 1;
+            self.budget.set(BUDGET);
+            if task == self.root {
+                root_done = match &mut root {
+                    Some(root) => self.poll_root(&mut **root),
+                    // Woken by a waker from an earlier `block_on`.
+                    None => self.root_is_idle(),
+                };
+            } else {
+                // SAFETY: home; the queue names tasks whose futures live, and home's reference with them.
+                unsafe { self.poll_task(task) };
+            }
+            if self.inbox.stops() != seen {
+                break;
+            }
+        }
+        self.inbox.counts.polls.add(polls.into());
+        (polls, root_done)
+    }
+
+    /// # Safety
+    ///
+    /// Home; the task's future lives and is not under poll.
+    unsafe fn poll_task(&self, task: RawTask) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if task.state().is_aborted() {
+                return self.cancel(task);
+            }
+            task.run_cell().set(Run::Running);
+            match task.poll() {
+                None => self.suspend(task),
+                Some(end) => self.finish(task, end),
+            }
+        }
+    }
+
+    fn poll_root(&self, root: &mut dyn Root) -> bool {
+        // SAFETY: `self` holds a reference to its root task, and this is home. The waker is not dropped, and lives for
+        // the poll only.
+        unsafe {
+            self.root.run_cell().set(Run::Running);
+            let waker = ManuallyDrop::new(self.root.borrowed_waker());
+            if root.poll(&mut Context::from_waker(&waker)) {
+                self.root_is_idle();
+                return true;
+            }
+            self.suspend(self.root);
+            false
+        }
+    }
+
+    fn root_is_idle(&self) -> bool {
+        // SAFETY: `self` holds a reference to its root task, and this is home.
+        unsafe { self.root.run_cell() }.set(Run::Idle);
+        false
+    }
+
+    /// Schedules the root, so that the next `run` polls it.
+    pub(crate) fn wake_root(&self) {
+        self.wake(self.root);
+    }
+
+    /// After a poll that is pending: queues the task again if it was woken meanwhile.
+    ///
+    /// # Safety
+    ///
+    /// Home; the task's future lives.
+    unsafe fn suspend(&self, task: RawTask) {
+        // SAFETY: the caller's promise.
+        let run = unsafe { task.run_cell() };
+        if run.replace(Run::Idle) == Run::RunningWoken {
+            self.wake(task);
+        }
+    }
+
+    /// Schedules a task. Home only, on a task that somebody holds a reference to.
+    fn wake(&self, task: RawTask) {
+        // SAFETY: the caller holds a reference; this is home.
+        let run = unsafe { task.run_cell() };
+        match run.get() {
+            Run::Idle if !self.closing.get() => {
+                run.set(Run::Queued);
+                self.ready.borrow_mut().push_back(task);
+            }
+            Run::Running => run.set(Run::RunningWoken),
+            // Queued already; or done, or about to be cancelled; or its own arrival will queue it.
+            _ => {}
+        }
+    }
+
+    /// A task came through the inbox, for the first time or woken or aborted.
+    fn deliver(&self, task: RawTask) {
+        // SAFETY: the inbox's reference came with it; this is home.
+        unsafe {
+            let state = task.state();
+            if task.run_cell().get() == Run::Away {
+                // The inbox's reference becomes home's.
+                state.arrive();
+                self.accept(task);
+                if self.closing.get() {
+                    self.cancel(task);
+                } else {
+                    task.run_cell().set(Run::Queued);
+                    self.ready.borrow_mut().push_back(task);
+                }
+                return;
+            }
+            if state.deliver() {
+                return task.free();
+            }
+            if task.run_cell().get() != Run::Done {
+                self.wake(task);
+            }
+        }
+    }
+
+    /// Takes home's reference over.
+    ///
+    /// # Safety
+    ///
+    /// Home; the caller has home's reference and gives it away.
+    unsafe fn accept(&self, task: RawTask) {
+        // SAFETY: the caller's promise.
+        unsafe { task.slot_cell().set(self.owned.borrow_mut().insert(task)) };
+        self.inbox.counts.accepted.add(1);
+    }
+
+    /// Drops the task's future and completes it.
+    ///
+    /// # Safety
+    ///
+    /// Home; the task's future lives and is not under poll; the task is not in the ready queue.
+    unsafe fn cancel(&self, task: RawTask) {
+        // SAFETY: the caller's promise. Nobody polls or queues the task while its destructor runs: it counts as running.
+        unsafe {
+            task.run_cell().set(Run::Running);
+            task.cancel();
+            self.finish(task, End::Cancelled);
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Home; the future was just replaced by the output; the task is not in the ready queue.
+    unsafe fn finish(&self, task: RawTask, end: End) {
+        let counts = &self.inbox.counts;
+        match end {
+            End::Completed => &counts.completed,
+            End::Cancelled => &counts.cancelled,
+            End::Panicked => &counts.panicked,
+        }
+        .add(1);
+        // SAFETY: the caller's promise; home's reference, held by the list until here, is given back by `complete`.
+        unsafe {
+            task.run_cell().set(Run::Done);
+            self.owned.borrow_mut().remove(task.slot_cell().get());
+            task.complete();
+        }
+    }
+
+    /// Spends one unit of the running task's budget. False: there is none left, and the task is to yield.
+    pub(crate) fn spend(&self) -> bool {
+        let left = self.budget.get();
+        self.budget.set(left.saturating_sub(1));
+        left != 0
+    }
+
+    /// From here on, home accepts no task; drops all futures there are, and delivers what is in the inbox, until nothing
+    /// comes any more. The caller has what else home holds dropped, and calls `seal` then.
+    pub(crate) fn cancel_all(&self) {
+        self.closing.set(true);
+        loop {
+            self.ready.borrow_mut().clear();
+            let Some(task) = self.owned.borrow_mut().last() else {
+                break;
+            };
+            // SAFETY: home, outside of any poll, and nothing is in the ready queue any more.
+            unsafe { self.cancel(task) };
+        }
+        self.drain();
+    }
+
+    /// Shuts the inbox for ever. False: something came since; `cancel_all` is due again.
+    pub(crate) fn seal(&self) -> bool {
+        self.owned.borrow().len == 0 && self.inbox.seal()
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        // SAFETY: home's reference to the root task, whose future is `Pending` and has nothing to drop. Nobody waits for
+        // its output. Wakers of it may live on: they find it complete.
+        unsafe {
+            self.root.run_cell().set(Run::Done);
+            self.root.cancel();
+            self.root.complete();
+        }
+    }
+}
+
+/// Sends a future home, from any thread; it comes back if home accepts no work any more.
+pub(crate) fn spawn<F>(inbox: &Arc<Inbox>, future: F) -> Result<JoinHandle<F::Output>, F>
+where
+    F: Future + Send + 'static,
+{
+    // SAFETY: `F: Send`.
+    unsafe { spawn_unchecked(inbox, future) }
+}
+
+/// As `spawn`, for a future that need not be `Send` itself.
+///
+/// # Safety
+///
+/// What the future holds before its first poll is `Send`.
+pub(crate) unsafe fn spawn_unchecked<F>(
+    inbox: &Arc<Inbox>,
+    future: F,
+) -> Result<JoinHandle<F::Output>, F>
+where
+    F: Future + 'static,
+{
+    // SAFETY: the caller's promise. The task comes back with the join handle's reference.
+    unsafe { Ok(JoinHandle::new(task::post(future, inbox)?)) }
+}

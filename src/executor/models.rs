@@ -1,0 +1,375 @@
+//! loom models of what crosses threads in the executor. Run with
+//! `RUSTFLAGS="--cfg evbase_loom" cargo test --release --lib models`.
+//!
+//! Each says how many threads it has; two preemptions are the bound where more would not end in minutes (loom's own
+//! advice: two find nearly everything). The code under test is the product's; only the notify fd is a stand-in, which
+//! turns a lost wake-up into a deadlock that loom reports.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, Waker};
+
+use loom::sync::Arc;
+use loom::sync::Notify;
+use loom::sync::atomic::AtomicUsize;
+use loom::thread;
+
+use super::{Executor, Inbox, JoinHandle, StopLevel, Stops, Unpark, current, spawn};
+use crate::sync::Mutex;
+
+struct Bell(Arc<Notify>);
+
+impl Unpark for Bell {
+    fn unpark(&self) -> bool {
+        self.0.notify();
+        true
+    }
+}
+
+fn model(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(f);
+}
+
+/// Home, in small: drains, runs, parks.
+struct Home {
+    executor: Executor,
+    bell: Arc<Notify>,
+}
+
+impl Home {
+    fn new() -> (Self, Arc<Inbox>) {
+        let bell = Arc::new(Notify::new());
+        let inbox = Arc::new(Inbox::new(1, Box::new(Bell(bell.clone()))));
+        let executor = Executor::new(inbox.clone());
+        (Self { executor, bell }, inbox)
+    }
+
+    /// Drives until `done`, sleeping whenever the gate lets it.
+    fn drive(&self, mut done: impl FnMut(Stops) -> bool) {
+        // SAFETY: this thread is home, and `self` stays until `None` is set below.
+        unsafe { current::set(Some(&self.executor)) };
+        loop {
+            let seen = self.executor.drain();
+            self.executor.run(8, seen, None);
+            if done(seen) {
+                break;
+            }
+            if !self.executor.has_ready() && self.executor.park(seen) {
+                self.bell.wait();
+            }
+        }
+        // SAFETY: as above.
+        unsafe { current::set(None) };
+    }
+
+    /// Drops and delivers everything, and shuts the gate.
+    fn close(self) {
+        // SAFETY: as in `drive`.
+        unsafe { current::set(Some(&self.executor)) };
+        loop {
+            self.executor.cancel_all();
+            if self.executor.seal() {
+                break;
+            }
+        }
+        // SAFETY: as in `drive`.
+        unsafe { current::set(None) };
+    }
+}
+
+fn wait<T>(mut handle: JoinHandle<T>) -> Result<T, super::JoinError> {
+    loom::future::block_on(poll_fn(move |cx| Pin::new(&mut handle).poll(cx)))
+}
+
+/// Gate: two pushers ∥ drain and park. Three threads, three preemptions.
+#[test]
+fn no_message_is_lost_and_home_does_not_oversleep() {
+    model(3, || {
+        let (home, inbox) = Home::new();
+        let count = Arc::new(AtomicUsize::new(0));
+        let pushers: Vec<_> = (0..2)
+            .map(|_| {
+                let (inbox, count) = (inbox.clone(), count.clone());
+                thread::spawn(move || {
+                    let sent = inbox.send(move || {
+                        count.fetch_add(1, Relaxed);
+                    });
+                    assert!(sent.is_ok());
+                })
+            })
+            .collect();
+        home.drive(|_| count.load(Relaxed) == 2);
+        for pusher in pushers {
+            pusher.join().unwrap();
+        }
+        home.close();
+    });
+}
+
+/// Gate: push ∥ stop ∥ park, seal. Three threads, three preemptions.
+#[test]
+fn a_stop_wakes_home_and_every_message_is_delivered_or_comes_back() {
+    model(3, || {
+        let (home, inbox) = Home::new();
+        let count = Arc::new(AtomicUsize::new(0));
+        let pusher = {
+            let (inbox, count) = (inbox.clone(), count.clone());
+            thread::spawn(move || {
+                let message = {
+                    let count = count.clone();
+                    move || {
+                        count.fetch_add(1, Relaxed);
+                    }
+                };
+                if let Err(message) = inbox.send(message) {
+                    message();
+                }
+            })
+        };
+        let stopper = {
+            let inbox = inbox.clone();
+            thread::spawn(move || {
+                inbox.stop(StopLevel::Request);
+            })
+        };
+        home.drive(Stops::requested);
+        home.close();
+        pusher.join().unwrap();
+        stopper.join().unwrap();
+        assert_eq!(count.load(Relaxed), 1);
+        assert!(inbox.stops().requested());
+    });
+}
+
+/// Gate: a request ∥ a drop ∥ park. Three threads, three preemptions.
+#[test]
+fn the_first_cause_wins() {
+    model(3, || {
+        let (home, inbox) = Home::new();
+        let stoppers: Vec<_> = [StopLevel::Drop, StopLevel::Now]
+            .into_iter()
+            .map(|level| {
+                let inbox = inbox.clone();
+                thread::spawn(move || inbox.stop(level))
+            })
+            .collect();
+        home.drive(Stops::requested);
+        let before: Vec<_> = stoppers.into_iter().map(|t| t.join().unwrap()).collect();
+        let drop_was_first = !before[0].requested();
+        assert_ne!(drop_was_first, !before[1].requested(), "one of the two was first");
+        assert_eq!(inbox.stops().by_drop(), drop_was_first);
+        assert!(inbox.stops().now());
+        home.close();
+    });
+}
+
+/// A future that is done when its flag is up, and leaves its waker where others find it.
+fn flagged(flag: Arc<AtomicUsize>, wakers: Arc<Mutex<Option<Waker>>>) -> impl Future<Output = u32> {
+    poll_fn(move |cx: &mut Context<'_>| {
+        *wakers.lock() = Some(cx.waker().clone());
+        if flag.load(Relaxed) == 1 {
+            // The cycle of task and waker ends here.
+            wakers.lock().take();
+            return Poll::Ready(7);
+        }
+        Poll::Pending
+    })
+}
+
+/// Task: wake by value ∥ poll ∥ completion. Two threads, four preemptions. The flag is Relaxed: the wake-up publishes it.
+#[test]
+fn a_wake_up_is_never_lost_and_publishes_what_came_before_it() {
+    model(4, || {
+        let (home, inbox) = Home::new();
+        let flag = Arc::new(AtomicUsize::new(0));
+        let wakers = Arc::new(Mutex::new(None));
+        let handle = home.executor.spawn_local(flagged(flag.clone(), wakers.clone())).ok().unwrap();
+        let waker = thread::spawn(move || {
+            flag.store(1, Relaxed);
+            let waker: Option<Waker> = wakers.lock().take();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        });
+        home.drive(|_| handle.is_finished());
+        waker.join().unwrap();
+        assert_eq!(wait(handle).unwrap(), 7);
+        home.close();
+        drop(inbox);
+    });
+}
+
+/// Task: two wakes by reference, with their drops ∥ poll and completion. Three threads, two preemptions.
+#[test]
+fn wake_ups_of_two_threads_and_the_last_drop() {
+    model(2, || {
+        let (home, _inbox) = Home::new();
+        let flag = Arc::new(AtomicUsize::new(0));
+        let held = Arc::new(Mutex::new(None));
+        let handle = {
+            let (flag, held) = (flag.clone(), held.clone());
+            let future = poll_fn(move |cx| {
+                *held.lock() = Some(cx.waker().clone());
+                if flag.load(Relaxed) == 2 { Poll::Ready(()) } else { Poll::Pending }
+            });
+            home.executor.spawn_local(future).ok().unwrap()
+        };
+        // The first poll leaves a waker for each thread.
+        home.drive(|_| true);
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let (flag, waker) = (flag.clone(), held.lock().clone().unwrap());
+                thread::spawn(move || {
+                    flag.fetch_add(1, Relaxed);
+                    waker.wake_by_ref();
+                })
+            })
+            .collect();
+        home.drive(|_| handle.is_finished());
+        held.lock().take();
+        drop(handle);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        home.close();
+    });
+}
+
+/// Task: abort ∥ wake ∥ poll, with the last reference dropped abroad. Three threads, two preemptions.
+#[test]
+fn an_abort_and_a_wake_up_from_abroad() {
+    model(2, || {
+        let (home, _inbox) = Home::new();
+        let flag = Arc::new(AtomicUsize::new(0));
+        let wakers = Arc::new(Mutex::new(None));
+        let handle = home.executor.spawn_local(flagged(flag.clone(), wakers.clone())).ok().unwrap();
+        home.drive(|_| true);
+        let waker = wakers.lock().take().unwrap();
+        let abort = handle.abort_handle();
+        let waking = thread::spawn(move || {
+            flag.store(1, Relaxed);
+            waker.wake();
+        });
+        let aborting = thread::spawn(move || abort.abort());
+        home.drive(|_| handle.is_finished());
+        // The future that was dropped unfinished leaves its last waker.
+        wakers.lock().take();
+        match wait(handle) {
+            Ok(output) => assert_eq!(output, 7),
+            Err(error) => assert!(error.is_cancelled()),
+        }
+        waking.join().unwrap();
+        aborting.join().unwrap();
+        home.close();
+    });
+}
+
+/// Join cell: complete ∥ poll of the handle, twice with different wakers. Two threads, three preemptions.
+#[test]
+fn whoever_joins_is_woken() {
+    model(3, || {
+        let (home, inbox) = Home::new();
+        let joiner = thread::spawn(move || {
+            let mut handle = spawn(&inbox, async { 3 }).ok().unwrap();
+            let noop = Waker::noop();
+            // Leaves a waker that will not do.
+            match Pin::new(&mut handle).poll(&mut Context::from_waker(noop)) {
+                Poll::Ready(output) => assert_eq!(output.unwrap(), 3),
+                Poll::Pending => assert_eq!(wait(handle).unwrap(), 3),
+            }
+            inbox.stop(StopLevel::Request);
+        });
+        home.drive(Stops::requested);
+        home.close();
+        joiner.join().unwrap();
+    });
+}
+
+/// Join cell: complete ∥ drop of a handle that was polled; the output goes once. Two threads, four preemptions.
+#[test]
+fn a_handle_dropped_while_its_task_completes() {
+    struct Output(Arc<AtomicUsize>);
+    impl Drop for Output {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+    model(4, || {
+        let (home, inbox) = Home::new();
+        let drops = Arc::new(AtomicUsize::new(0));
+        let joiner = {
+            let drops = drops.clone();
+            thread::spawn(move || {
+                let mut handle = spawn(&inbox, async move { Output(drops) }).ok().unwrap();
+                let polled = Pin::new(&mut handle).poll(&mut Context::from_waker(Waker::noop()));
+                drop(handle);
+                drop(polled);
+                inbox.stop(StopLevel::Request);
+            })
+        };
+        home.drive(Stops::requested);
+        home.close();
+        joiner.join().unwrap();
+        assert_eq!(drops.load(Relaxed), 1);
+    });
+}
+
+/// Spawn ∥ stop ∥ close: every handle resolves, every future is dropped once. Three threads, two preemptions.
+#[test]
+fn a_spawn_meets_the_end() {
+    model(2, || {
+        let (home, inbox) = Home::new();
+        let spawner = {
+            let inbox = inbox.clone();
+            thread::spawn(move || match spawn(&inbox, async { 5 }) {
+                Ok(handle) => match wait(handle) {
+                    Ok(output) => assert_eq!(output, 5),
+                    Err(error) => assert!(error.is_cancelled()),
+                },
+                Err(future) => drop(future),
+            })
+        };
+        let stopper = {
+            let inbox = inbox.clone();
+            thread::spawn(move || {
+                inbox.stop(StopLevel::Now);
+            })
+        };
+        home.drive(Stops::requested);
+        home.close();
+        spawner.join().unwrap();
+        stopper.join().unwrap();
+    });
+}
+
+/// Wakes and drops of wakers while home closes: nothing leaks, nothing is freed twice. Three threads, two preemptions.
+#[test]
+fn wake_ups_during_shutdown() {
+    model(2, || {
+        let (home, _inbox) = Home::new();
+        let held = Arc::new(Mutex::new(None));
+        let handle = {
+            let held = held.clone();
+            let future = poll_fn(move |cx| {
+                *held.lock() = Some(cx.waker().clone());
+                Poll::<()>::Pending
+            });
+            home.executor.spawn_local(future).ok().unwrap()
+        };
+        home.drive(|_| true);
+        let waker: Waker = held.lock().take().unwrap();
+        let other = waker.clone();
+        let waking = thread::spawn(move || waker.wake());
+        let aborting = thread::spawn(move || {
+            other.wake_by_ref();
+            handle.abort();
+        });
+        home.close();
+        waking.join().unwrap();
+        aborting.join().unwrap();
+        held.lock().take();
+    });
+}

@@ -1,0 +1,147 @@
+//! The executor by itself, on one thread, with a home that never sleeps.
+
+use std::cell::Cell;
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use super::*;
+
+struct NoBell;
+
+impl Unpark for NoBell {
+    fn unpark(&self) -> bool {
+        true
+    }
+}
+
+fn with_executor(f: impl FnOnce(&Executor)) {
+    let executor = Executor::new(Arc::new(Inbox::new(1, Box::new(NoBell))));
+    // SAFETY: this thread is home, and the executor stays until `None` is set below.
+    unsafe { current::set(Some(&executor)) };
+    f(&executor);
+    while {
+        executor.cancel_all();
+        !executor.seal()
+    } {}
+    // SAFETY: as above.
+    unsafe { current::set(None) };
+}
+
+fn run(executor: &Executor) -> u32 {
+    let seen = executor.drain();
+    executor.run(u32::MAX, seen, None).0
+}
+
+fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn a_task_is_polled_once_a_wake_up() {
+    with_executor(|executor| {
+        let polls = Rc::new(Cell::new(0));
+        let counted = polls.clone();
+        let mut handle = executor
+            .spawn_local(poll_fn(move |cx| {
+                counted.set(counted.get() + 1);
+                if counted.get() == 3 {
+                    return Poll::Ready("done");
+                }
+                // However often it is woken.
+                cx.waker().wake_by_ref();
+                cx.waker().clone().wake();
+                Poll::Pending
+            }))
+            .ok()
+            .unwrap();
+        assert_eq!(run(executor), 3);
+        assert!(matches!(poll(&mut handle), Poll::Ready(Ok("done"))));
+        assert_eq!(polls.get(), 3);
+        assert_eq!(executor.tasks(), 0);
+    });
+}
+
+#[test]
+fn an_aborted_task_is_dropped_before_its_next_poll() {
+    struct SetOnDrop(Rc<Cell<bool>>);
+    impl Drop for SetOnDrop {
+        fn drop(&mut self) {
+            self.0.set(true);
+        }
+    }
+    with_executor(|executor| {
+        let dropped = Rc::new(Cell::new(false));
+        let guard = SetOnDrop(dropped.clone());
+        let mut handle = executor
+            .spawn_local(async move {
+                let _guard = guard;
+                pending::<()>().await;
+            })
+            .ok()
+            .unwrap();
+        run(executor);
+        handle.abort();
+        assert!(!dropped.get(), "not in the call");
+        run(executor);
+        assert!(dropped.get());
+        assert!(matches!(poll(&mut handle), Poll::Ready(Err(error)) if error.is_cancelled()));
+        assert_eq!(executor.inbox().counts().cancelled.get(), 1);
+    });
+}
+
+#[test]
+fn a_panic_travels_in_the_handle() {
+    with_executor(|executor| {
+        let mut handle = executor
+            .spawn_local(async { panic!("on purpose") })
+            .ok()
+            .map(|handle: JoinHandle<()>| handle)
+            .unwrap();
+        run(executor);
+        let Poll::Ready(Err(error)) = poll(&mut handle) else {
+            panic!("the task has ended");
+        };
+        assert!(error.is_panic());
+        assert_eq!(error.to_string(), "the task panicked: on purpose");
+        assert_eq!(*error.into_panic().downcast_ref::<&str>().unwrap(), "on purpose");
+    });
+}
+
+#[test]
+fn messages_and_tasks_from_the_inbox_keep_their_order() {
+    with_executor(|executor| {
+        let order = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
+        for n in 0..100 {
+            let order = order.clone();
+            let handle = spawn(executor.inbox(), async move { order.lock().push(n) });
+            drop(handle);
+        }
+        run(executor);
+        assert_eq!(*order.lock(), (0..100).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn slots_of_tasks_are_used_again() {
+    with_executor(|executor| {
+        for _ in 0..10 {
+            let handles: Vec<_> = (0..100)
+                .map(|n| executor.spawn_local(async move { n }).ok().unwrap())
+                .collect();
+            // One that stays keeps the list from starting anew.
+            drop(executor.spawn_local(pending::<()>()));
+            run(executor);
+            drop(handles);
+        }
+        assert_eq!(executor.tasks(), 10);
+        assert!(executor.owned.borrow().slots.len() <= 110);
+    });
+}
+
+#[test]
+fn a_header_stays_small() {
+    let bare = std::mem::size_of::<usize>() * 7;
+    assert_eq!(task::header_size(), bare);
+}
