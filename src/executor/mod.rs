@@ -203,12 +203,17 @@ impl Executor {
         self.inbox.park(seen)
     }
 
-    /// Polls ready tasks, oldest first, at most `limit` times, and not again after a stop that is not among the `seen`
-    /// ones, or after the root's end. Returns the number of polls, and whether the root ended.
-    pub(crate) fn run(&self, limit: u32, seen: Stops, mut root: Option<&mut dyn Root>) -> (u32, bool) {
+    /// Polls ready tasks, oldest first, at most `limit` times, while `go_on` says so, and not after the root's end.
+    /// Returns the number of polls, and whether the root ended.
+    pub(crate) fn run(
+        &self,
+        limit: u32,
+        mut root: Option<&mut dyn Root>,
+        go_on: impl Fn() -> bool,
+    ) -> (u32, bool) {
         let mut polls = 0;
         let mut root_done = false;
-        while polls < limit && !root_done {
+        while polls < limit && !root_done && (polls == 0 || go_on()) {
             let Some(task) = self.ready.borrow_mut().pop_front() else {
                 break;
             };
@@ -223,9 +228,6 @@ impl Executor {
             } else {
                 // SAFETY: home; the queue names tasks whose futures live, and home's reference with them.
                 unsafe { self.poll_task(task) };
-            }
-            if self.inbox.stops() != seen {
-                break;
             }
         }
         self.inbox.counts.polls.add(polls.into());
@@ -413,7 +415,7 @@ impl Drop for Executor {
     }
 }
 
-/// Sends a future home, from any thread; it comes back if home accepts no work any more.
+/// Sends a future home, from any thread, or queues it if this is home; it comes back if home accepts no work any more.
 pub(crate) fn spawn<F>(inbox: &Arc<Inbox>, future: F) -> Result<JoinHandle<F::Output>, F>
 where
     F: Future + Send + 'static,
@@ -434,6 +436,11 @@ pub(crate) unsafe fn spawn_unchecked<F>(
 where
     F: Future + 'static,
 {
+    let mut future = Some(future);
+    let mut take = || future.take().expect("evbase: a future is spawned once");
+    if let Some(spawned) = current::with(inbox, |home| home.spawn_local(take())) {
+        return spawned;
+    }
     // SAFETY: the caller's promise. The task comes back with the join handle's reference.
-    unsafe { Ok(JoinHandle::new(task::post(future, inbox)?)) }
+    unsafe { Ok(JoinHandle::new(task::post(take(), inbox)?)) }
 }

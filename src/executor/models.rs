@@ -53,7 +53,7 @@ impl Home {
         unsafe { current::set(Some(&self.executor)) };
         loop {
             let seen = self.executor.drain();
-            self.executor.run(8, seen, None);
+            self.executor.run(8, None, || true);
             if done(seen) {
                 break;
             }

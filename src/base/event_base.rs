@@ -1,0 +1,441 @@
+//! [`EventBase`]: joins the kernel queue, the sources, the timers and the notifier. The turn.
+//!
+//! Invariants:
+//! * A source that is in the table, and isn't detached, is registered with the kernel under its key's token, as far
+//!   as can be known: its descriptor may have been closed behind our back.
+//! * What was taken from the kernel, or from the wheel, is handed out exactly once, even if a handler panics: then
+//!   `unfinished` is set, and the rest stays for the next turn.
+//! * No payload is dropped here but by `register` when it fails, and by the drop of the base.
+//! * In the child of a fork no call is made on the kernel queue, which is the parent's.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use super::fork::{self, Birth};
+use super::interest::{Event, Interest, Mode};
+use super::notify::Notifier;
+use super::sources::{self, Key, Source, Sources};
+use super::sys::{self, Backend, Queue, Watch};
+use super::timers::{TimerKey, Wheel};
+
+/// The token of the notifier's descriptor. No [`Key`] has it.
+const NOTIFY: u64 = sources::NONE as u64;
+
+/// A kernel queue with the sources and timers that wait on it.
+///
+/// `S` is the payload of a source, `T` that of a timer. The base keeps them, hands them out in a [`turn`], and gives
+/// them back when a source is deregistered or a timer disarmed; it never looks into them.
+///
+/// It is `Send` if its payloads are, and never `Sync`: everything needs `&mut self`, or at least the thread that has
+/// the base. What other threads may do is to [`notify`](Notifier::notify).
+///
+/// ```compile_fail
+/// fn sync<T: Sync>() {}
+/// sync::<evbase::base::EventBase<()>>();
+/// ```
+///
+/// # Forks
+///
+/// A base belongs to the process that made it. In the child of a `fork`, `register`, `reregister` and `turn` answer
+/// an error, `deregister`, `clear` and the drop give payloads back or drop them without telling the kernel, and the
+/// parent goes on undisturbed.
+///
+/// # Closed descriptors
+///
+/// Deregister a source before you close its descriptor. If you don't, the kernel forgets it when the last duplicate
+/// of the descriptor is closed, and a descriptor that gets the same number can be registered at once. But as long as
+/// a duplicate is open, Linux goes on reporting events of the old source, which nothing can stop any more: neither
+/// its number nor a later [`deregister`](EventBase::deregister) leads to it. The base ignores events of a source that
+/// it no longer has; yet if the mode was [`Mode::Level`], each turn will return at once.
+///
+/// [`turn`]: EventBase::turn
+pub struct EventBase<S, T = S> {
+    queue: Queue,
+    sources: Sources<S>,
+    timers: Wheel<T>,
+    /// Zero on the wheel's scale.
+    epoch: Instant,
+    notifier: Notifier,
+    /// The notifier fired, and no turn has reported it yet.
+    notified: bool,
+    /// A handler panicked, so there may be events left that were not handed out.
+    unfinished: bool,
+    birth: Birth,
+    _not_sync: PhantomData<Cell<()>>,
+}
+
+/// What a [`turn`](EventBase::turn) hands to its handler.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Fired<'a, S, T> {
+    /// A source is ready. It stays registered.
+    Source {
+        /// What [`register`](EventBase::register) returned.
+        key: Key,
+        /// What the kernel said.
+        event: Event,
+        /// What was given to [`register`](EventBase::register).
+        payload: &'a mut S,
+    },
+    /// A deadline has passed. The timer is no longer armed.
+    Timer {
+        /// What [`arm`](EventBase::arm) returned. It finds nothing any more.
+        key: TimerKey,
+        /// What was given to [`arm`](EventBase::arm).
+        payload: T,
+    },
+}
+
+/// What happened in a [`turn`](EventBase::turn).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Turned {
+    /// How many events of sources were handed out.
+    pub events: usize,
+    /// How many timers were handed out.
+    pub timers: usize,
+    /// Whether a [`Notifier`] was used since the last turn.
+    pub notified: bool,
+}
+
+impl<S, T> EventBase<S, T> {
+    /// A base on the platform's default [`Backend`].
+    ///
+    /// # Errors
+    ///
+    /// What the kernel reports when it can't make the descriptors: `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub fn new() -> io::Result<Self> {
+        Self::with_backend(Backend::default())
+    }
+
+    /// A base on the given backend.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`](io::ErrorKind::Unsupported) if this platform doesn't have it; else as
+    /// [`new`](EventBase::new).
+    pub fn with_backend(backend: Backend) -> io::Result<Self> {
+        if backend != sys::KIND {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!(
+                    "there is no {backend} on this platform; its backend is {}",
+                    sys::KIND
+                ),
+            ));
+        }
+        fork::watch()?;
+        let notifier = Notifier::new()?;
+        let mut queue = Queue::new()?;
+        let (fd, mode) = notifier.watched();
+        queue.add(
+            fd,
+            Watch {
+                token: NOTIFY,
+                interest: Interest::READABLE,
+                mode,
+            },
+            None,
+        )?;
+        Ok(EventBase {
+            queue,
+            sources: Sources::new(),
+            timers: Wheel::new(),
+            epoch: Instant::now(),
+            notifier,
+            notified: false,
+            unfinished: false,
+            birth: Birth::here(),
+            _not_sync: PhantomData,
+        })
+    }
+
+    /// The backend in use.
+    pub fn backend(&self) -> Backend {
+        sys::KIND
+    }
+
+    /// A handle with which any thread, or a signal handler, can end a turn's wait.
+    pub fn notifier(&self) -> Notifier {
+        self.notifier.clone()
+    }
+
+    // ---- Sources ----
+
+    /// Watches a descriptor.
+    ///
+    /// The base doesn't own the descriptor. [`deregister`](EventBase::deregister) it before you close it; see
+    /// [above](EventBase#closed-descriptors).
+    ///
+    /// # Errors
+    ///
+    /// The payload is dropped, and nothing is registered, if the answer is
+    /// * [`ErrorKind::AlreadyExists`](io::ErrorKind::AlreadyExists): the descriptor is registered already;
+    /// * [`ErrorKind::Unsupported`](io::ErrorKind::Unsupported): it can't be polled, as a regular file;
+    /// * another error of the kernel: `EBADF`, `ENOMEM`, `ENOSPC` (Linux's `max_user_watches`), or `EPIPE` (some
+    ///   kqueues, if it is to be written to, and there is no reader);
+    /// * an error that speaks of `fork()`: this is the child of the process that made the base.
+    pub fn register(
+        &mut self,
+        fd: impl AsFd,
+        interest: Interest,
+        mode: Mode,
+        payload: S,
+    ) -> io::Result<Key> {
+        self.check_process()?;
+        let fd = fd.as_fd().as_raw_fd();
+        let known = self
+            .sources
+            .by_fd(fd)
+            .map(|(key, source)| watch(key, source));
+        let key = self.sources.next_key();
+        self.queue.add(
+            fd,
+            Watch {
+                token: key.token(),
+                interest,
+                mode,
+            },
+            known,
+        )?;
+        self.sources.insert(
+            key,
+            Source {
+                fd,
+                interest,
+                mode,
+                detached: false,
+                payload,
+            },
+        );
+        Ok(key)
+    }
+
+    /// Changes what a source is watched for.
+    ///
+    /// This also arms a [`Mode::OneShot`] source anew, and makes a [`Mode::Edge`] source that is ready be reported
+    /// once more.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`](io::ErrorKind::NotFound) if the key is stale, or if the descriptor was closed and its
+    /// number is another file's now; else as [`register`](EventBase::register). The source stays in the base, payload
+    /// and all, until it is deregistered; on kqueue, it may no longer be watched.
+    pub fn reregister(&mut self, key: Key, interest: Interest, mode: Mode) -> io::Result<()> {
+        self.check_process()?;
+        let Some(source) = self.sources.get_mut(key).filter(|source| !source.detached) else {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the source was deregistered, or its descriptor was closed, and this key is stale",
+            ));
+        };
+        self.queue.modify(
+            source.fd,
+            watch(key, source),
+            Watch {
+                token: key.token(),
+                interest,
+                mode,
+            },
+        )?;
+        (source.interest, source.mode) = (interest, mode);
+        Ok(())
+    }
+
+    /// Forgets a source and gives its payload back. `None` if the key is stale.
+    ///
+    /// No event of the source is handed out after this, not even one that the kernel has reported already. A
+    /// descriptor that was closed before is no error.
+    pub fn deregister(&mut self, key: Key) -> Option<S> {
+        let source = self.sources.remove(key)?;
+        // What the kernel knows under the number of a detached source is somebody else's.
+        if !source.detached && !self.birth.is_child() {
+            self.queue.remove(source.fd, watch(key, &source));
+        }
+        Some(source.payload)
+    }
+
+    /// The payload of a source. `None` if the key is stale.
+    pub fn get(&self, key: Key) -> Option<&S> {
+        self.sources.get(key).map(|source| &source.payload)
+    }
+
+    /// The payload of a source. `None` if the key is stale.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut S> {
+        self.sources.get_mut(key).map(|source| &mut source.payload)
+    }
+
+    /// How many sources are registered.
+    pub fn sources(&self) -> usize {
+        self.sources.len()
+    }
+
+    // ---- Timers ----
+
+    /// Arms a timer. It fires in the first turn that ends at or after its deadline, and never before it.
+    ///
+    /// A deadline in the past fires in the next turn. O(1), and no system call; memory is allocated only when more
+    /// timers are armed than ever before.
+    pub fn arm(&mut self, deadline: Instant, payload: T) -> TimerKey {
+        let deadline = self.nanoseconds(deadline);
+        self.timers.arm(deadline, payload)
+    }
+
+    /// Moves a timer to another deadline, earlier or later. `false` if it has fired or was disarmed.
+    pub fn reset(&mut self, key: TimerKey, deadline: Instant) -> bool {
+        let deadline = self.nanoseconds(deadline);
+        self.timers.reset(key, deadline)
+    }
+
+    /// Disarms a timer and gives its payload back. `None` if it has fired or was disarmed. O(1).
+    ///
+    /// Its memory is kept for the next timers; most of it is released once no timer is armed at all.
+    pub fn disarm(&mut self, key: TimerKey) -> Option<T> {
+        self.timers.disarm(key)
+    }
+
+    /// The payload of a timer. `None` if it has fired or was disarmed.
+    pub fn timer(&self, key: TimerKey) -> Option<&T> {
+        self.timers.get(key)
+    }
+
+    /// The payload of a timer. `None` if it has fired or was disarmed.
+    pub fn timer_mut(&mut self, key: TimerKey) -> Option<&mut T> {
+        self.timers.get_mut(key)
+    }
+
+    /// How many timers are armed.
+    pub fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// Until when a turn without a timeout waits, if no source becomes ready. `None`: for ever.
+    ///
+    /// This is the first deadline. Only if the timer that was first has been disarmed, or reset, and there are more
+    /// than a hundred close to it, it may be a time before that; the turn then finds nothing due, once.
+    pub fn next_deadline(&mut self) -> Option<Instant> {
+        let deadline = self.timers.next_deadline()?;
+        self.epoch.checked_add(Duration::from_nanos(deadline))
+    }
+
+    // ---- The turn ----
+
+    /// Waits once, and hands out what has happened: events of sources first, then timers in the order of their
+    /// deadlines (those with equal deadlines in the order in which they were armed).
+    ///
+    /// The wait ends when a source is ready, when the first timer is due, when a [`Notifier`] is used, when `timeout`
+    /// has passed (`None`: never; zero: at once), or when a signal handler has run. So a turn may well return
+    /// before its timeout with nothing to show for it, and callers loop.
+    ///
+    /// If `handler` panics, what it was given is gone, and what it wasn't given yet comes in the next turn, which
+    /// then doesn't wait. This base remains usable.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel reports about the wait. `EINTR` isn't among that. In the child of a fork, an error that
+    /// speaks of `fork()`.
+    pub fn turn(
+        &mut self,
+        timeout: Option<Duration>,
+        mut handler: impl FnMut(Fired<'_, S, T>),
+    ) -> io::Result<Turned> {
+        self.check_process()?;
+        if !self.unfinished {
+            let timeout = self.wait_for(timeout);
+            self.queue.wait(timeout)?;
+        }
+        if self.timers.len() > 0 {
+            self.timers.expire(self.nanoseconds(Instant::now()));
+        }
+
+        let mut turned = Turned::default();
+        self.unfinished = true;
+        while let Some((token, event)) = self.queue.next() {
+            if token == NOTIFY {
+                self.notifier.acknowledge();
+                self.notified = true;
+                continue;
+            }
+            let key = Key::from_token(token);
+            if let Some(source) = self.sources.get_mut(key)
+                && !source.detached
+            {
+                turned.events += 1;
+                handler(Fired::Source {
+                    key,
+                    event,
+                    payload: &mut source.payload,
+                });
+            }
+        }
+        while let Some((key, payload)) = self.timers.pop_expired() {
+            turned.timers += 1;
+            handler(Fired::Timer { key, payload });
+        }
+        self.unfinished = false;
+        turned.notified = mem::take(&mut self.notified);
+        Ok(turned)
+    }
+
+    /// Deregisters and disarms everything, and gives the payloads back, in no particular order.
+    pub fn clear(&mut self) -> (Vec<S>, Vec<T>) {
+        let payloads = self
+            .sources
+            .keys()
+            .into_iter()
+            .filter_map(|key| self.deregister(key))
+            .collect();
+        (payloads, self.timers.clear())
+    }
+
+    /// How long to wait: until the first deadline, but no longer than the caller wants.
+    fn wait_for(&mut self, timeout: Option<Duration>) -> Option<Duration> {
+        if timeout == Some(Duration::ZERO) {
+            return timeout;
+        }
+        let Some(deadline) = self.timers.next_deadline() else {
+            return timeout;
+        };
+        let left = Duration::from_nanos(deadline.saturating_sub(self.nanoseconds(Instant::now())));
+        Some(timeout.map_or(left, |timeout| timeout.min(left)))
+    }
+
+    /// A point in time on the wheel's scale, where what is before the epoch is 0, and after 584 years time ends.
+    fn nanoseconds(&self, time: Instant) -> u64 {
+        let since_epoch = time.saturating_duration_since(self.epoch);
+        u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn check_process(&self) -> io::Result<()> {
+        if self.birth.is_child() {
+            Err(fork::error())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// How the kernel was told to watch a source.
+fn watch<S>(key: Key, source: &Source<S>) -> Watch {
+    Watch {
+        token: key.token(),
+        interest: source.interest,
+        mode: source.mode,
+    }
+}
+
+impl<S, T> fmt::Debug for EventBase<S, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventBase")
+            .field("backend", &self.backend())
+            .field("sources", &self.sources())
+            .field("timers", &self.timers())
+            .field("notifier", &self.notifier)
+            .finish_non_exhaustive()
+    }
+}

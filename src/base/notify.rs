@@ -1,0 +1,323 @@
+//! The one thing that others than the owner of a base may do to it: end its wait.
+//!
+//! ```text
+//!   abroad, signal handlers                        home
+//!   Notifier::notify ── write(2) ──> [ fd ] ──> the kernel queue ──> the turn returns, `notified`
+//! ```
+//!
+//! The descriptor is an eventfd on Linux: registered edge-triggered and never read by the base, for each write
+//! raises a fresh edge, even if the counter isn't zero. Everywhere else, and where there is no eventfd, it is a
+//! pipe: registered level-triggered, and emptied by the base.
+//!
+//! Invariants:
+//! * [`Notifier::notify`] is async-signal-safe: it takes no lock, allocates nothing, and keeps `errno`.
+//! * Both ends of a pipe live as long as any handle, so that a late write meets neither EPIPE nor a stranger's file.
+//! * In the child of a fork nobody writes: the descriptor is the parent's, too.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use super::fork::Birth;
+use super::interest::Mode;
+
+/// Wakes an [`EventBase`](super::EventBase) that waits in a turn. From any thread, and from a signal handler.
+///
+/// Made by [`EventBase::notifier`](super::EventBase::notifier). It may outlive the base, and then does nothing.
+///
+/// ```
+/// use evbase::base::EventBase;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut base = EventBase::<()>::new()?;
+/// let notifier = base.notifier();
+/// let abroad = std::thread::spawn(move || notifier.notify());
+/// // Without a timeout, without a source and without a timer: only the notifier can end this.
+/// while !base.turn(None, |_| {})?.notified {}
+/// abroad.join().unwrap()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Notifier(Arc<Wire>);
+
+/// The descriptors, shared by the base and all handles.
+#[derive(Debug)]
+struct Wire {
+    read: OwnedFd,
+    /// `None`: an eventfd, which is both ends in one.
+    write: Option<OwnedFd>,
+    birth: Birth,
+}
+
+/// How often a full eventfd is emptied before the notifier gives up.
+const ATTEMPTS: usize = 16;
+
+impl Notifier {
+    /// Makes the descriptors.
+    pub(super) fn new() -> io::Result<Notifier> {
+        let (read, write) = match eventfd()? {
+            Some(eventfd) => (eventfd, None),
+            None => pipe().map(|(read, write)| (read, Some(write)))?,
+        };
+        Ok(Notifier(Arc::new(Wire {
+            read,
+            write,
+            birth: Birth::here(),
+        })))
+    }
+
+    /// Ends the wait of the turn that is running, or else of the next one.
+    ///
+    /// Several calls before a turn may be reported by it as one. To pass data along, publish it first, through an
+    /// atomic or a lock, and then notify: the turn that this ends comes after it.
+    ///
+    /// Never blocks. It is async-signal-safe, and leaves `errno` as it was. In the child of a `fork`, it does nothing
+    /// and answers `Ok`.
+    ///
+    /// # Errors
+    ///
+    /// What `write(2)` reports. On a descriptor that nobody else tampers with, that is nothing.
+    pub fn notify(&self) -> io::Result<()> {
+        let wire = &*self.0;
+        if wire.birth.is_child() {
+            return Ok(());
+        }
+        let saved = errno();
+        let result = match &wire.write {
+            Some(pipe) => write_pipe(pipe.as_raw_fd()),
+            None => write_eventfd(wire.read.as_raw_fd()),
+        };
+        set_errno(saved);
+        result
+    }
+
+    /// The descriptor for the base to watch for reading, and how.
+    pub(super) fn watched(&self) -> (RawFd, Mode) {
+        let mode = if self.0.write.is_some() {
+            Mode::Level
+        } else {
+            Mode::Edge
+        };
+        (self.0.read.as_raw_fd(), mode)
+    }
+
+    /// To be called by the base when the descriptor was reported, or it may be reported for ever.
+    pub(super) fn acknowledge(&self) {
+        if self.0.write.is_none() {
+            return;
+        }
+        let mut sink = [0_u8; 256];
+        // Empty, or an error (which leaves nothing to do), or less than there was room for: it was all.
+        while read(self.0.read.as_raw_fd(), &mut sink).is_ok_and(|count| count == sink.len()) {}
+    }
+}
+
+impl fmt::Debug for Notifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.0.write.is_some() {
+            "pipe"
+        } else {
+            "eventfd"
+        };
+        f.debug_struct("Notifier")
+            .field("kind", &kind)
+            .field("fd", &self.0.read.as_raw_fd())
+            .finish()
+    }
+}
+
+/// Async-signal-safe.
+fn write_pipe(fd: RawFd) -> io::Result<()> {
+    loop {
+        match write(fd, &[1]) {
+            Ok(()) => return Ok(()),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                // Full: the base has more than enough to wake up for.
+                Some(libc::EAGAIN) => return Ok(()),
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+/// Async-signal-safe.
+fn write_eventfd(fd: RawFd) -> io::Result<()> {
+    let mut attempts = 0;
+    loop {
+        match write(fd, &1_u64.to_ne_bytes()) {
+            Ok(()) => return Ok(()),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                // The counter is at its maximum, so this write has raised no edge. Empty it, and try again; several
+                // callers may do so at once, each then writes.
+                Some(libc::EAGAIN) if attempts < ATTEMPTS => {
+                    attempts += 1;
+                    let _ = read(fd, &mut [0; 8]);
+                }
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+fn write(fd: RawFd, bytes: &[u8]) -> io::Result<()> {
+    // SAFETY: the kernel reads the slice during the call. `fd` is open, for the caller borrows the wire that owns it.
+    let count = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+    // Neither a pipe nor an eventfd takes only a part of so few bytes.
+    if count >= 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn read(fd: RawFd, bytes: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the kernel writes to the slice during the call. `fd` is open, as above.
+    let count = unsafe { libc::read(fd, bytes.as_mut_ptr().cast(), bytes.len()) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+/// An eventfd, or `None` where there is no such thing.
+#[cfg(all(target_os = "linux", not(evbase_libkqueue), not(evbase_pipe_notify)))]
+fn eventfd() -> io::Result<Option<OwnedFd>> {
+    // SAFETY: takes no pointers.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if fd >= 0 {
+        // SAFETY: the kernel just made this descriptor for us, and nobody else knows its number.
+        return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }));
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::ENOSYS) => Ok(None),
+        error => Err(error),
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(evbase_libkqueue), not(evbase_pipe_notify))))]
+fn eventfd() -> io::Result<Option<OwnedFd>> {
+    Ok(None)
+}
+
+/// A pipe, both ends of it non-blocking and closed on exec.
+#[cfg(not(target_vendor = "apple"))]
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [-1; 2];
+    // SAFETY: the kernel writes to `fds`, which outlives the call.
+    if unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made these descriptors for us, and nobody else knows their numbers.
+    Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
+}
+
+/// A pipe, both ends of it non-blocking and closed on exec, where there is no `pipe2`.
+#[cfg(target_vendor = "apple")]
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [-1; 2];
+    // SAFETY: the kernel writes to `fds`, which outlives the call.
+    if unsafe { libc::pipe(fds.as_mut_ptr()) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made these descriptors for us, and nobody else knows their numbers.
+    let ends = unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) };
+    for fd in fds {
+        // SAFETY: `fd` is open, and is ours; neither command takes a pointer.
+        let failed = unsafe {
+            libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) < 0
+                || libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) < 0
+        };
+        if failed {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(ends)
+}
+
+fn errno() -> libc::c_int {
+    // SAFETY: the location is this thread's own, and is there for as long as the thread is.
+    unsafe { *errno_location() }
+}
+
+fn set_errno(value: libc::c_int) {
+    // SAFETY: as above. A signal handler that interrupts this restores what it finds.
+    unsafe { *errno_location() = value }
+}
+
+#[cfg(any(target_os = "netbsd", target_os = "openbsd"))]
+use libc::__errno as errno_location;
+#[cfg(target_os = "linux")]
+use libc::__errno_location as errno_location;
+#[cfg(target_os = "dragonfly")]
+use libc::__errno_location as errno_location;
+#[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+use libc::__error as errno_location;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notifier_is_send_sync_and_clone() {
+        fn check<N: Clone + Send + Sync + 'static>() {}
+        check::<Notifier>();
+    }
+
+    #[test]
+    fn notify_keeps_errno() {
+        let notifier = Notifier::new().unwrap();
+        set_errno(libc::EXDEV);
+        notifier.notify().unwrap();
+        assert_eq!(errno(), libc::EXDEV);
+        while errno_of_a_full_descriptor(&notifier).is_none() {}
+        set_errno(libc::EXDEV);
+        notifier.notify().unwrap();
+        assert_eq!(errno(), libc::EXDEV);
+    }
+
+    /// Fills the descriptor; `Some` once it was full.
+    fn errno_of_a_full_descriptor(notifier: &Notifier) -> Option<i32> {
+        let result = match &notifier.0.write {
+            Some(pipe) => write(pipe.as_raw_fd(), &[0; 4096]),
+            None => write(notifier.0.read.as_raw_fd(), &(u64::MAX - 1).to_ne_bytes()),
+        };
+        result.err().and_then(|error| error.raw_os_error())
+    }
+
+    #[test]
+    fn a_full_descriptor_still_wakes() {
+        let mut base = super::super::EventBase::<()>::new().unwrap();
+        let notifier = base.notifier();
+        while errno_of_a_full_descriptor(&notifier).is_none() {}
+        // Take the edge that filling it has raised, so that only a fresh one can end the wait below. A pipe is
+        // emptied by that, and is filled again.
+        assert!(base.turn(None, |_| {}).unwrap().notified);
+        if notifier.0.write.is_some() {
+            while errno_of_a_full_descriptor(&notifier).is_none() {}
+        }
+        notifier.notify().unwrap();
+        assert!(
+            base.turn(Some(std::time::Duration::from_secs(20)), |_| {})
+                .unwrap()
+                .notified
+        );
+    }
+
+    #[test]
+    fn a_notification_is_reported_once() {
+        let mut base = super::super::EventBase::<()>::new().unwrap();
+        let notifier = base.notifier();
+        for _ in 0..3 {
+            notifier.notify().unwrap();
+            notifier.notify().unwrap();
+            assert!(base.turn(None, |_| {}).unwrap().notified);
+            assert!(
+                !base
+                    .turn(Some(std::time::Duration::ZERO), |_| {})
+                    .unwrap()
+                    .notified
+            );
+        }
+    }
+}

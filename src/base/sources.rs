@@ -1,0 +1,266 @@
+//! The table of sources: from [`Key`] to payload, and from descriptor to slot.
+//!
+//! Only `EventBase` calls it, and it calls nobody: it knows no kernel. A look-up is a bounds check and a comparison.
+//!
+//! Invariants:
+//! * A slot's generation changes whenever a source leaves it, so that a key, or an event that is still on its way,
+//!   never reaches a later tenant. (It wraps after 2^32 tenants of one slot.)
+//! * `by_fd[n]` is the slot of the source that was registered last under descriptor number `n`, if it is still in
+//!   the table. An older source with the same number is *detached*: its descriptor was closed without being
+//!   deregistered, so what the kernel knows under that number belongs to the newer one.
+
+use std::os::fd::RawFd;
+
+use super::interest::{Interest, Mode};
+
+/// Names a source that is registered with an [`EventBase`](super::EventBase).
+///
+/// A key is never reused: once its source was deregistered, it finds nothing. It means something only to the base
+/// that it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    index: u32,
+    generation: u32,
+}
+
+/// "No slot", in the index by descriptor. Never the index of a slot, so that no key has this token's lower half.
+pub(super) const NONE: u32 = u32::MAX;
+
+impl Key {
+    /// The 64 bits that the kernel hands back with an event.
+    pub(super) fn token(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    pub(super) fn from_token(token: u64) -> Key {
+        Key {
+            index: token as u32,
+            generation: (token >> 32) as u32,
+        }
+    }
+}
+
+/// What the table keeps of a source.
+#[derive(Debug)]
+pub(super) struct Source<S> {
+    /// The number at registration. Whether it still names the same file is not known.
+    pub(super) fd: RawFd,
+    pub(super) interest: Interest,
+    pub(super) mode: Mode,
+    /// The number was closed and registered again by a newer source.
+    pub(super) detached: bool,
+    pub(super) payload: S,
+}
+
+#[derive(Debug)]
+struct Slot<S> {
+    generation: u32,
+    source: Option<Source<S>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Sources<S> {
+    slots: Vec<Slot<S>>,
+    /// Slots without a source.
+    free: Vec<u32>,
+    /// Indexed by descriptor number. As long as the highest number there ever was, and so bounded by the limit on
+    /// open files.
+    by_fd: Vec<u32>,
+}
+
+impl<S> Sources<S> {
+    pub(super) const fn new() -> Sources<S> {
+        Sources {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_fd: Vec::new(),
+        }
+    }
+
+    /// How many sources there are.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&Source<S>> {
+        let slot = self.slots.get(key.index as usize)?;
+        if slot.generation == key.generation {
+            slot.source.as_ref()
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Source<S>> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        if slot.generation == key.generation {
+            slot.source.as_mut()
+        } else {
+            None
+        }
+    }
+
+    /// The source that was registered last under this number, if it is still here, with its key.
+    pub(super) fn by_fd(&self, fd: RawFd) -> Option<(Key, &Source<S>)> {
+        let index = *self.by_fd.get(usize::try_from(fd).ok()?)?;
+        let slot = self.slots.get(index as usize)?;
+        Some((
+            Key {
+                index,
+                generation: slot.generation,
+            },
+            slot.source.as_ref()?,
+        ))
+    }
+
+    /// The key that the next [`insert`](Sources::insert) will give. The kernel wants to know it first.
+    pub(super) fn next_key(&mut self) -> Key {
+        let index = match self.free.last() {
+            Some(index) => *index,
+            None => {
+                // 2^32 sources would need as many descriptors, and terabytes of memory.
+                let index = u32::try_from(self.slots.len())
+                    .ok()
+                    .filter(|index| *index != NONE);
+                let index = index.expect("fewer than 2^32 - 1 sources");
+                self.slots.push(Slot {
+                    generation: 0,
+                    source: None,
+                });
+                self.free.push(index);
+                index
+            }
+        };
+        Key {
+            index,
+            generation: self.slots[index as usize].generation,
+        }
+    }
+
+    /// Puts a source where [`next_key`](Sources::next_key) said, and detaches an older one with the same number.
+    ///
+    /// The kernel has accepted the number by now, so it is one of an open descriptor, and small.
+    pub(super) fn insert(&mut self, key: Key, source: Source<S>) {
+        if let Some((old, _)) = self.by_fd(source.fd)
+            && let Some(old) = self.get_mut(old)
+        {
+            old.detached = true;
+        }
+        let popped = self.free.pop();
+        debug_assert_eq!(popped, Some(key.index), "inserts where it was announced");
+        let number = source.fd as usize;
+        if number >= self.by_fd.len() {
+            self.by_fd.resize(number + 1, NONE);
+        }
+        self.by_fd[number] = key.index;
+        self.slots[key.index as usize].source = Some(source);
+    }
+
+    /// Takes a source out. Its key, and its token, are stale from here on.
+    pub(super) fn remove(&mut self, key: Key) -> Option<Source<S>> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        if slot.generation != key.generation {
+            return None;
+        }
+        let source = slot.source.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(key.index);
+        if !source.detached {
+            self.by_fd[source.fd as usize] = NONE;
+        }
+        Some(source)
+    }
+
+    /// The keys of all sources.
+    pub(super) fn keys(&self) -> Vec<Key> {
+        let key = |(index, slot): (usize, &Slot<S>)| {
+            slot.source.as_ref().map(|_| Key {
+                index: index as u32,
+                generation: slot.generation,
+            })
+        };
+        self.slots.iter().enumerate().filter_map(key).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn insert(sources: &mut Sources<&'static str>, fd: RawFd, payload: &'static str) -> Key {
+        let key = sources.next_key();
+        let source = Source {
+            fd,
+            interest: Interest::READABLE,
+            mode: Mode::Level,
+            detached: false,
+            payload,
+        };
+        sources.insert(key, source);
+        key
+    }
+
+    fn payload(sources: &Sources<&'static str>, key: Key) -> Option<&'static str> {
+        sources.get(key).map(|source| source.payload)
+    }
+
+    #[test]
+    fn a_key_is_eight_bytes() {
+        assert_eq!(size_of::<Key>(), 8);
+    }
+
+    #[test]
+    fn a_token_is_a_key_and_back() {
+        let key = Key {
+            index: 7,
+            generation: u32::MAX,
+        };
+        assert_eq!(key.token(), 0xffff_ffff_0000_0007);
+        assert_eq!(Key::from_token(key.token()), key);
+    }
+
+    #[test]
+    fn a_stale_key_does_not_find_the_next_tenant() {
+        let mut sources = Sources::new();
+        let first = insert(&mut sources, 3, "first");
+        assert_eq!(
+            sources.remove(first).map(|source| source.payload),
+            Some("first")
+        );
+        assert!(sources.remove(first).is_none());
+        let second = insert(&mut sources, 3, "second");
+        assert_eq!((first.index, sources.len()), (second.index, 1));
+        assert_eq!(
+            (payload(&sources, first), payload(&sources, second)),
+            (None, Some("second"))
+        );
+        assert!(sources.get_mut(first).is_none());
+    }
+
+    #[test]
+    fn a_key_that_was_announced_but_not_used_is_announced_again() {
+        let mut sources = Sources::new();
+        let key = sources.next_key();
+        assert_eq!((sources.len(), payload(&sources, key)), (0, None));
+        assert_eq!(insert(&mut sources, 5, "a"), key);
+        assert_eq!(sources.len(), 1);
+    }
+
+    #[test]
+    fn a_newer_source_detaches_an_older_one_with_the_same_number() {
+        let mut sources = Sources::new();
+        let old = insert(&mut sources, 4, "old");
+        let new = insert(&mut sources, 4, "new");
+        assert!(sources.get(old).is_some_and(|source| source.detached));
+        assert_eq!(sources.by_fd(4).map(|(key, _)| key), Some(new));
+        assert!(sources.remove(old).is_some());
+        assert_eq!(sources.by_fd(4).map(|(key, _)| key), Some(new));
+        assert!(sources.remove(new).is_some());
+        assert!(
+            sources.by_fd(4).is_none()
+                && sources.by_fd(-1).is_none()
+                && sources.by_fd(1000).is_none()
+        );
+    }
+}

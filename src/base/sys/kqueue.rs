@@ -1,0 +1,336 @@
+//! The backend for macOS and the BSDs: `kqueue(2)`.
+//!
+//! Each direction of a source is a filter of its own, and reports events of its own. Changes are submitted one a
+//! call, with no room for events: then a change that fails is the call's `errno`, on every system alike, and no
+//! event of another source can be returned, and lost, by the way.
+//!
+//! Out-of-band data (`Interest::PRIORITY`) has no filter that all these systems share, and is not watched.
+//!
+//! Invariants: the events in `events[next..filled]` are those of the last wait that nobody has taken; a wait starts
+//! only when there are none. The queue's number is closed by the process that made it, and by no child: kqueues are
+//! not inherited, so that in a child the number may be a stranger's.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::time::Duration;
+
+use super::super::fork::Birth;
+use super::super::interest::{Event, Interest, Mode};
+use super::{Backend, Known, Watch, already_exists, unsupported};
+
+#[cfg(not(target_os = "linux"))]
+use libc as abi;
+#[cfg(target_os = "linux")]
+use libkqueue as abi;
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("evbase's kqueue backend keeps 64-bit tokens in `udata`, which is a pointer");
+
+/// The backend that this file is.
+pub(in super::super) const KIND: Backend = Backend::Kqueue;
+
+/// How many events one wait can report, at first and at most. A wait that filled the buffer doubles it.
+const FIRST_EVENTS: usize = 64;
+const MOST_EVENTS: usize = 1024;
+
+/// The longest wait that all systems take for valid; a longer one ends in a turn without events.
+const LONGEST_WAIT: Duration = Duration::from_secs(10_000_000);
+
+/// A filter is an `i16`, and its flags are a `u16`, but not on NetBSD.
+#[cfg(not(target_os = "netbsd"))]
+type Filter = i16;
+#[cfg(not(target_os = "netbsd"))]
+type Flags = u16;
+#[cfg(target_os = "netbsd")]
+type Filter = u32;
+#[cfg(target_os = "netbsd")]
+type Flags = u32;
+
+const READ: Filter = abi::EVFILT_READ as Filter;
+const WRITE: Filter = abi::EVFILT_WRITE as Filter;
+const ADD: Flags = abi::EV_ADD as Flags;
+const DELETE: Flags = abi::EV_DELETE as Flags;
+const ENABLE: Flags = abi::EV_ENABLE as Flags;
+const CLEAR: Flags = abi::EV_CLEAR as Flags;
+const DISPATCH: Flags = abi::EV_DISPATCH as Flags;
+const EOF: Flags = abi::EV_EOF as Flags;
+const ERROR: Flags = abi::EV_ERROR as Flags;
+
+/// A kqueue, and the events of its last wait.
+pub(in super::super) struct Queue {
+    /// `None` only while dropping.
+    kqueue: Option<OwnedFd>,
+    birth: Birth,
+    /// Allocated by the first wait.
+    events: Vec<Kevent>,
+    filled: usize,
+    next: usize,
+}
+
+/// One `struct kevent`.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Kevent(abi::kevent);
+
+// SAFETY: what keeps it from being `Send` is `udata`, which holds a number here, and is never used as a pointer.
+unsafe impl Send for Kevent {}
+
+impl Queue {
+    pub(in super::super) fn new() -> io::Result<Queue> {
+        // SAFETY: takes no pointers.
+        let fd = unsafe { abi::kqueue() };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel just made this descriptor for us, and nobody else knows its number.
+        let kqueue = unsafe { OwnedFd::from_raw_fd(fd) };
+        // `kqueue1`, which would set it at once, is not everywhere. A child that is forked in between doesn't
+        // inherit the queue anyway; what is set here matters to a process that replaces itself.
+        // SAFETY: `fd` is open, and is ours.
+        if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Queue {
+            kqueue: Some(kqueue),
+            birth: Birth::here(),
+            events: Vec::new(),
+            filled: 0,
+            next: 0,
+        })
+    }
+
+    pub(in super::super) fn add(
+        &mut self,
+        fd: RawFd,
+        watch: Watch,
+        known: Known,
+    ) -> io::Result<()> {
+        check(watch.interest)?;
+        if is_file(fd)? {
+            return Err(unsupported(fd));
+        }
+        if let Some(known) = known {
+            // EV_ADD would modify a registration that is alive, and say nothing. EV_ENABLE alone fails if there is
+            // none: closing a descriptor ends what was registered under its number. (If there is one, and it is a
+            // `OneShot` that has fired, this arms it. Whoever registers it twice has worse to repair.)
+            for filter in filters(known.interest).take(1) {
+                match self.change(fd, filter, ENABLE, known.token) {
+                    Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                    Err(error) => return Err(error),
+                    Ok(()) => return Err(already_exists(fd)),
+                }
+            }
+        }
+        self.set(fd, watch).inspect_err(|_| self.remove(fd, watch))
+    }
+
+    pub(in super::super) fn modify(&mut self, fd: RawFd, old: Watch, new: Watch) -> io::Result<()> {
+        check(new.interest)?;
+        // Anew from the ground: a filter that is there already would keep its EV_CLEAR and EV_DISPATCH. ENOENT ends it:
+        // the descriptor was closed, and what has its number now was never given to us.
+        for filter in filters(old.interest) {
+            self.change(fd, filter, DELETE, old.token)?;
+        }
+        self.set(fd, new)
+    }
+
+    pub(in super::super) fn remove(&mut self, fd: RawFd, watch: Watch) {
+        for filter in filters(watch.interest) {
+            // EBADF and ENOENT mean that the descriptor was closed, which has ended the registration; there is no
+            // other error that a removal could meet.
+            let _ = self.change(fd, filter, DELETE, watch.token);
+        }
+    }
+
+    pub(in super::super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        debug_assert_eq!(self.next, self.filled, "a wait would lose events");
+        if self.events.is_empty() {
+            self.resize(FIRST_EVENTS);
+        } else if self.filled == self.events.len() && self.filled < MOST_EVENTS {
+            self.resize(self.filled * 2);
+        }
+        (self.filled, self.next) = (0, 0);
+        let timeout = timeout.map(|timeout| {
+            let timeout = timeout.min(LONGEST_WAIT);
+            libc::timespec {
+                tv_sec: timeout.as_secs() as libc::time_t,
+                tv_nsec: timeout.subsec_nanos() as libc::c_long,
+            }
+        });
+        let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+        // SAFETY: `Kevent` has the layout of `kevent`; the kernel writes at most `len` of them to the buffer, which is
+        // borrowed for the length of the call, and reads `timeout`, which outlives it too.
+        let count = unsafe {
+            abi::kevent(
+                self.raw(),
+                ptr::null(),
+                0,
+                self.events.as_mut_ptr().cast::<abi::kevent>(),
+                self.events.len() as _,
+                timeout,
+            )
+        };
+        match usize::try_from(count).map_err(|_| io::Error::last_os_error()) {
+            Ok(filled) => self.filled = filled,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    pub(in super::super) fn next(&mut self) -> Option<(u64, Event)> {
+        let Kevent(raw) = *self.events[..self.filled].get(self.next)?;
+        self.next += 1;
+        Some((raw.udata as usize as u64, translate(&raw)))
+    }
+
+    /// Adds the filters of `watch`. Each is looked at, and reported if it is ready.
+    fn set(&self, fd: RawFd, watch: Watch) -> io::Result<()> {
+        let mode = match watch.mode {
+            Mode::Level => 0,
+            Mode::Edge => CLEAR,
+            Mode::OneShot => DISPATCH,
+        };
+        for filter in filters(watch.interest) {
+            self.change(fd, filter, ADD | mode, watch.token)?;
+        }
+        Ok(())
+    }
+
+    /// Submits one change.
+    fn change(&self, fd: RawFd, filter: Filter, flags: Flags, token: u64) -> io::Result<()> {
+        let mut change = zeroed();
+        change.0.ident = fd as _;
+        change.0.filter = filter;
+        change.0.flags = flags;
+        change.0.udata = token as usize as _;
+        // SAFETY: the kernel reads one change, which outlives the call, and writes no events, for there is room for
+        // none. The queue is ours, and this is the thread that owns the base.
+        let result = unsafe {
+            abi::kevent(
+                self.raw(),
+                &raw const change.0,
+                1,
+                ptr::null_mut(),
+                0,
+                ptr::null(),
+            )
+        };
+        if result >= 0 {
+            return Ok(());
+        }
+        match io::Error::last_os_error() {
+            // "All changes in the changelist have been applied", kqueue(2) says.
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            error => Err(error),
+        }
+    }
+
+    fn resize(&mut self, len: usize) {
+        self.events.resize(len, zeroed());
+    }
+
+    fn raw(&self) -> RawFd {
+        self.kqueue.as_ref().map_or(-1, OwnedFd::as_raw_fd)
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        if let Some(kqueue) = self.kqueue.take()
+            && self.birth.is_child()
+        {
+            // Not inherited: the number is free, or a stranger's file.
+            let _ = kqueue.into_raw_fd();
+        }
+    }
+}
+
+fn zeroed() -> Kevent {
+    // SAFETY: a `struct kevent` is integers and a pointer (and reserved integers), for all of which zero is valid.
+    unsafe { MaybeUninit::zeroed().assume_init() }
+}
+
+/// The filters that an interest needs. At least one, if it passed [`check`].
+fn filters(interest: Interest) -> impl Iterator<Item = Filter> {
+    let read = interest.is_readable().then_some(READ);
+    let write = interest.is_writable().then_some(WRITE);
+    read.into_iter().chain(write)
+}
+
+/// Refuses an interest that no filter stands for.
+fn check(interest: Interest) -> io::Result<()> {
+    if interest.is_readable() || interest.is_writable() {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "kqueue can't watch for priority data alone; ask for READABLE or WRITABLE",
+    ))
+}
+
+fn translate(raw: &abi::kevent) -> Event {
+    let has = |flag: Flags| raw.flags & flag != 0;
+    let mut event = Event::empty();
+    event.set_if(Event::READABLE, raw.filter == READ);
+    event.set_if(Event::WRITABLE, raw.filter == WRITE);
+    event.set_if(Event::READ_CLOSED, has(EOF) && raw.filter == READ);
+    event.set_if(Event::WRITE_CLOSED, has(EOF) && raw.filter == WRITE);
+    event.set_if(Event::ERROR, has(ERROR) || (has(EOF) && raw.fflags != 0));
+    event
+}
+
+/// Whether `fd` is a regular file or a directory. kqueue would take it, and mean something else by "readable".
+fn is_file(fd: RawFd) -> io::Result<bool> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the kernel writes to `stat`, which outlives the call.
+    if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so it has filled in the structure.
+    let mode = unsafe { stat.assume_init() }.st_mode;
+    Ok(matches!(mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR))
+}
+
+/// The C interface of libkqueue, which imitates kqueue on Linux, so that the test suite can try this file there.
+#[cfg(target_os = "linux")]
+mod libkqueue {
+    use std::ffi::{c_int, c_void};
+
+    #[derive(Clone, Copy)]
+    #[repr(C)]
+    #[allow(non_camel_case_types, reason = "the name in C")]
+    pub(super) struct kevent {
+        pub(super) ident: usize,
+        pub(super) filter: i16,
+        pub(super) flags: u16,
+        pub(super) fflags: u32,
+        pub(super) data: isize,
+        pub(super) udata: *mut c_void,
+    }
+
+    pub(super) const EVFILT_READ: i16 = -1;
+    pub(super) const EVFILT_WRITE: i16 = -2;
+    pub(super) const EV_ADD: u16 = 0x1;
+    pub(super) const EV_DELETE: u16 = 0x2;
+    pub(super) const EV_ENABLE: u16 = 0x4;
+    pub(super) const EV_CLEAR: u16 = 0x20;
+    pub(super) const EV_DISPATCH: u16 = 0x80;
+    pub(super) const EV_ERROR: u16 = 0x4000;
+    pub(super) const EV_EOF: u16 = 0x8000;
+
+    #[link(name = "kqueue")]
+    unsafe extern "C" {
+        pub(super) fn kqueue() -> c_int;
+        pub(super) fn kevent(
+            queue: c_int,
+            changes: *const kevent,
+            change_count: c_int,
+            events: *mut kevent,
+            event_count: c_int,
+            timeout: *const libc::timespec,
+        ) -> c_int;
+    }
+}

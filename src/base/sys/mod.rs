@@ -1,0 +1,119 @@
+//! The backends: where the kernel comes in.
+//!
+//! The choice of platform is made here, once. Who ports the base to another kernel writes one file like `epoll.rs`,
+//! and adds it to the list below. Only `EventBase` calls a backend, always on the thread that owns the base.
+//!
+//! # What a backend must provide
+//!
+//! * `const KIND: Backend`.
+//! * `Queue`, which is `Send`: a kernel queue, closed on exec, and the events that it reported last.
+//!   * `new() -> io::Result<Queue>`. Allocates no event buffer yet.
+//!   * `add(&mut self, fd: RawFd, watch: Watch, known: Known) -> io::Result<()>` starts to watch a descriptor.
+//!     `known` is how the base believes that number to be watched already. The backend finds out whether the
+//!     kernel agrees: if it does, the answer is `AlreadyExists` (see [`already_exists`]); if it doesn't, because that
+//!     descriptor was closed meanwhile, `known` is not in the way. A descriptor that can't be watched, such as a
+//!     regular file, is `Unsupported` (see [`unsupported`]). A failed `add` leaves nothing behind.
+//!   * `modify(&mut self, fd: RawFd, old: Watch, new: Watch) -> io::Result<()>` changes interest or mode, arms
+//!     `OneShot` anew, and has an `Edge` source that is ready reported once more. It is an error if the number isn't
+//!     watched: then it is somebody else's by now. A failure may leave the descriptor unwatched.
+//!   * `remove(&mut self, fd: RawFd, watch: Watch)` ends it. It can't fail: a descriptor that was closed, or was
+//!     never registered, is quietly no longer watched. It must not allocate.
+//!   * `wait(&mut self, timeout: Option<Duration>) -> io::Result<()>` sleeps until something is ready or the
+//!     timeout has passed; `None` is for ever. Never shorter than the timeout, except that it may cut short what
+//!     the kernel can't express. `EINTR` is no error, and no event. Called only when `next` has come to its end.
+//!   * `next(&mut self) -> Option<(u64, Event)>` takes the next event of the last wait, with the token it was
+//!     registered under. An event that was taken isn't given again, and one that wasn't stays for the next call.
+//!   * `Drop` closes the descriptor of the queue, in the process that it belongs to.
+//!
+//! Nobody calls `add`, `modify`, `remove` or `wait` in the child of a fork.
+
+use std::fmt;
+use std::io;
+use std::os::fd::RawFd;
+
+use super::interest::{Interest, Mode};
+
+cfg_select! {
+    all(target_os = "linux", not(evbase_libkqueue)) => {
+        mod epoll;
+        pub(super) use epoll::{KIND, Queue};
+    }
+    any(
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "dragonfly",
+        evbase_libkqueue,
+    ) => {
+        mod kqueue;
+        pub(super) use kqueue::{KIND, Queue};
+    }
+    _ => {
+        compile_error!(
+            "evbase has no event backend for this platform; it runs on Linux (epoll), and on macOS, FreeBSD, \
+             NetBSD, OpenBSD and DragonFly (kqueue)"
+        );
+    }
+}
+
+/// The kernel's mechanism that an event base waits with.
+///
+/// The default is the platform's own, which is the only one available there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Backend {
+    /// `epoll(7)`, on Linux.
+    Epoll,
+    /// `kqueue(2)`, on macOS and the BSDs.
+    Kqueue,
+}
+
+impl Default for Backend {
+    fn default() -> Backend {
+        KIND
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Backend::Epoll => "epoll",
+            Backend::Kqueue => "kqueue",
+        })
+    }
+}
+
+/// How a descriptor is watched.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watch {
+    /// Comes back with each event.
+    pub(super) token: u64,
+    pub(super) interest: Interest,
+    pub(super) mode: Mode,
+}
+
+/// The source that the base believes to be registered under a number, if any.
+pub(super) type Known = Option<Watch>;
+
+/// The answer to a descriptor that is registered already, and still open.
+pub(super) fn already_exists(fd: RawFd) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        format!(
+            "descriptor {fd} is registered with this event base already; deregister it first, or register a \
+             duplicate of it"
+        ),
+    )
+}
+
+/// The answer to a descriptor that is never "not ready", and so can't be waited for.
+pub(super) fn unsupported(fd: RawFd) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        format!(
+            "descriptor {fd} can't be polled for readiness (it is a regular file or a directory); read and write \
+             files on a thread pool instead"
+        ),
+    )
+}

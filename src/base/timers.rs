@@ -1,0 +1,427 @@
+//! The timer wheel: which deadline is next, and which have passed.
+//!
+//! It knows no clock, only `u64` nanoseconds since some epoch; `EventBase` is its only user, and translates.
+//!
+//! # How it works
+//!
+//! Time is cut into ticks of 2^10 ns, and a tick number into digits of six bits. A timer is kept in level `n`, slot
+//! `d`, if `n` is the highest digit in which its tick differs from that of `elapsed`, and `d` is its value there. So
+//! each level has 64 slots, each a linked list, and each slot of a level is as long as the whole level below it:
+//!
+//! ```text
+//!   level 0   [.|.|x|.| ... |.]   64 slots of  1 us          elapsed = the time up to which timers have been fired
+//!   level 1   [.|.|.|.| ... |x]   64 slots of 66 us
+//!   level 2   [.|x|.|.| ... |.]   64 slots of  4 ms          `occupied`: a bit for each slot that isn't empty
+//!   ...                                                      `slot.earliest`: the first deadline in it
+//!   level 8   [.|.|.|.| ... |.]   64 slots of  9 years
+//! ```
+//!
+//! The first deadline of all is in the first occupied slot of the first occupied level, and a slot knows its first
+//! deadline, so nobody has to wake up in order to move timers down ("cascade"), and ticks never round a deadline.
+//! When time moves on, the slots that it reaches are emptied: what is due is fired, and the rest of the last slot is
+//! placed anew, at a lower level. So a timer moves at most once a level, and most are disarmed before they ever do.
+//!
+//! # Invariants
+//!
+//! * Every timer is in exactly one place: linked in the slot that `place` says, or in `expired`, or free.
+//! * A slot's `earliest` is never later than its first deadline. It is exactly that, unless the slot is `dirty`.
+//! * `elapsed` never goes back, and no timer is in a slot before that of `elapsed`.
+//! * A stamp is given to one arming, so a key never finds a later tenant of its node. (Stamps wrap after 2^32.)
+
+use std::cmp::Reverse;
+
+/// Names a timer that is armed in an [`EventBase`](super::EventBase).
+///
+/// A key is never reused: once its timer has fired or was disarmed, it finds nothing. It means something only to the
+/// base that it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TimerKey {
+    index: u32,
+    stamp: u32,
+}
+
+const TICK_BITS: u32 = 10;
+const DIGIT_BITS: u32 = 6;
+const SLOTS: usize = 1 << DIGIT_BITS;
+/// Enough for all 64 bits.
+const LEVELS: usize = (u64::BITS - TICK_BITS).div_ceil(DIGIT_BITS) as usize;
+
+/// "No node": the end of a list.
+const NONE: u32 = u32::MAX;
+
+/// Up to how many timers of a dirty slot are looked through for the first deadline. With more, a lower bound has to do,
+/// at the cost of at most one wake-up that finds nothing due.
+const RESCAN: usize = 128;
+
+/// When the last timer goes, memory for this many is kept.
+const KEEP: usize = 4096;
+
+/// Where a node is, other than in slot number `place`.
+const EXPIRED: u16 = u16::MAX;
+const FREE: u16 = u16::MAX - 1;
+
+#[derive(Debug)]
+struct Node<T> {
+    deadline: u64,
+    previous: u32,
+    next: u32,
+    stamp: u32,
+    /// `level * SLOTS + slot`, or [`EXPIRED`] or [`FREE`].
+    place: u16,
+    /// `None` if free.
+    payload: Option<T>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    head: u32,
+    earliest: u64,
+}
+
+/// A timer that is due: its deadline, its age in arming order, its node and its stamp.
+type Due = (u64, u32, u32, u32);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Wheel<T> {
+    elapsed: u64,
+    armed: usize,
+    /// Bit `n`: level `n` has an occupied slot.
+    levels: u16,
+    occupied: [u64; LEVELS],
+    dirty: [u64; LEVELS],
+    /// All slots of all levels. Empty until the first timer is armed.
+    slots: Vec<Slot>,
+    nodes: Vec<Node<T>>,
+    /// Head of the list of free nodes, linked by `next`.
+    free: u32,
+    next_stamp: u32,
+    /// Due, and not handed out yet; the next one last. An entry whose timer was disarmed or reset is skipped.
+    expired: Vec<Reverse<Due>>,
+}
+
+impl<T> Wheel<T> {
+    /// A wheel at time 0. Allocates nothing.
+    pub(super) const fn new() -> Wheel<T> {
+        Wheel {
+            elapsed: 0,
+            armed: 0,
+            levels: 0,
+            occupied: [0; LEVELS],
+            dirty: [0; LEVELS],
+            slots: Vec::new(),
+            nodes: Vec::new(),
+            free: NONE,
+            next_stamp: 0,
+            expired: Vec::new(),
+        }
+    }
+
+    /// How many timers are armed, those included that are due and were not handed out.
+    pub(super) fn len(&self) -> usize {
+        self.armed
+    }
+
+    /// Arms a timer. A deadline that has passed is as good as any.
+    pub(super) fn arm(&mut self, deadline: u64, payload: T) -> TimerKey {
+        if self.slots.is_empty() {
+            self.slots = vec![
+                Slot {
+                    head: NONE,
+                    earliest: 0
+                };
+                LEVELS * SLOTS
+            ];
+        }
+        let stamp = self.next_stamp;
+        self.next_stamp = stamp.wrapping_add(1);
+        let node = Node {
+            deadline,
+            previous: NONE,
+            next: NONE,
+            stamp,
+            place: FREE,
+            payload: Some(payload),
+        };
+        let index = if self.free == NONE {
+            // 2^32 timers would need terabytes of memory.
+            let index = u32::try_from(self.nodes.len())
+                .ok()
+                .filter(|index| *index != NONE);
+            let index = index.expect("fewer than 2^32 - 1 timers");
+            self.nodes.push(node);
+            index
+        } else {
+            let index = self.free;
+            let slot = &mut self.nodes[index as usize];
+            self.free = slot.next;
+            *slot = node;
+            index
+        };
+        self.armed += 1;
+        self.link(index);
+        TimerKey { index, stamp }
+    }
+
+    /// Moves a timer to another deadline. `false`: it has gone.
+    pub(super) fn reset(&mut self, key: TimerKey, deadline: u64) -> bool {
+        if self.get(key).is_none() {
+            return false;
+        }
+        self.unlink(key.index);
+        self.nodes[key.index as usize].deadline = deadline;
+        self.link(key.index);
+        true
+    }
+
+    /// Takes a timer out. `None`: it has gone.
+    pub(super) fn disarm(&mut self, key: TimerKey) -> Option<T> {
+        self.get(key)?;
+        self.unlink(key.index);
+        self.release(key.index)
+    }
+
+    pub(super) fn get(&self, key: TimerKey) -> Option<&T> {
+        let node = self.nodes.get(key.index as usize)?;
+        if node.stamp == key.stamp {
+            node.payload.as_ref()
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, key: TimerKey) -> Option<&mut T> {
+        let node = self.nodes.get_mut(key.index as usize)?;
+        if node.stamp == key.stamp {
+            node.payload.as_mut()
+        } else {
+            None
+        }
+    }
+
+    /// The first deadline, or (see [`RESCAN`]) a time shortly before it.
+    ///
+    /// Until that time, [`expire`](Wheel::expire) finds nothing.
+    pub(super) fn next_deadline(&mut self) -> Option<u64> {
+        // Whatever is due already is before everything that is not.
+        while let Some(Reverse(due)) = self.expired.last() {
+            if self.is_due(due) {
+                return Some(due.0);
+            }
+            self.expired.pop();
+        }
+        if self.levels == 0 {
+            return None;
+        }
+        let level = self.levels.trailing_zeros() as usize;
+        let digit = self.occupied[level].trailing_zeros() as usize;
+        let bit = 1 << digit;
+        let slot = level * SLOTS + digit;
+        if self.dirty[level] & bit != 0
+            && let Some(earliest) = self.first_of(self.slots[slot].head)
+        {
+            self.slots[slot].earliest = earliest;
+            self.dirty[level] &= !bit;
+        }
+        Some(self.slots[slot].earliest)
+    }
+
+    /// Moves time on to `now`: what is due is ready for [`pop_expired`](Wheel::pop_expired) from here on.
+    pub(super) fn expire(&mut self, now: u64) {
+        if self.levels == 0 {
+            self.elapsed = self.elapsed.max(now);
+            return;
+        }
+        // Without anything to fire, time stands still, and no timer has to be placed anew.
+        let level = self.levels.trailing_zeros() as usize;
+        let digit = self.occupied[level].trailing_zeros() as usize;
+        if self.slots[level * SLOTS + digit].earliest > now || self.elapsed > now {
+            return;
+        }
+        let before = self.elapsed >> TICK_BITS;
+        let after = now >> TICK_BITS;
+        self.elapsed = now;
+        // All of the levels below the highest digit that has changed lies behind us, and so do some slots of that
+        // level. The last one of these is the one that we are in: some of its timers may be yet to come.
+        let top = level_of(before, after);
+        for level in 0..top {
+            self.empty(level, self.occupied[level], now);
+        }
+        let reached = u64::MAX >> (SLOTS - 1 - digit_of(after, top));
+        self.empty(top, self.occupied[top] & reached, now);
+        // For the most part it is in order already, and short.
+        self.expired.sort_unstable();
+    }
+
+    /// Hands out the next timer that is due: by deadline, and by age if deadlines are equal.
+    pub(super) fn pop_expired(&mut self) -> Option<(TimerKey, T)> {
+        while let Some(Reverse(due)) = self.expired.pop() {
+            if self.is_due(&due) {
+                let (_, _, index, stamp) = due;
+                return self
+                    .release(index)
+                    .map(|payload| (TimerKey { index, stamp }, payload));
+            }
+        }
+        None
+    }
+
+    /// Disarms everything.
+    pub(super) fn clear(&mut self) -> Vec<T> {
+        let mut payloads = Vec::with_capacity(self.armed);
+        for index in 0..self.nodes.len() as u32 {
+            // Releasing the last one may free the nodes.
+            if self
+                .nodes
+                .get(index as usize)
+                .is_some_and(|node| node.place != FREE)
+            {
+                self.unlink(index);
+                payloads.extend(self.release(index));
+            }
+        }
+        payloads
+    }
+
+    /// Empties slots of one level: what is due at `now` goes to `expired`, the rest is placed anew.
+    fn empty(&mut self, level: usize, slots: u64, now: u64) {
+        self.occupied[level] &= !slots;
+        self.dirty[level] &= !slots;
+        if self.occupied[level] == 0 {
+            self.levels &= !(1 << level);
+        }
+        let mut rest = slots;
+        while rest != 0 {
+            let digit = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            let mut index = std::mem::replace(&mut self.slots[level * SLOTS + digit].head, NONE);
+            while index != NONE {
+                let node = &mut self.nodes[index as usize];
+                let next = node.next;
+                if node.deadline <= now {
+                    node.place = EXPIRED;
+                    // The youngest stamp is the one before the next.
+                    let age = u32::MAX - self.next_stamp.wrapping_sub(node.stamp);
+                    self.expired
+                        .push(Reverse((node.deadline, age, index, node.stamp)));
+                } else {
+                    self.link(index);
+                }
+                index = next;
+            }
+        }
+    }
+
+    /// Whether an entry of `expired` still stands for a timer.
+    fn is_due(&self, due: &Due) -> bool {
+        let (_, _, index, stamp) = *due;
+        self.nodes
+            .get(index as usize)
+            .is_some_and(|node| node.place == EXPIRED && node.stamp == stamp)
+    }
+
+    /// The first deadline of a list, unless that is too long.
+    fn first_of(&self, head: u32) -> Option<u64> {
+        let mut earliest = u64::MAX;
+        let mut index = head;
+        for _ in 0..RESCAN {
+            if index == NONE {
+                return Some(earliest);
+            }
+            let node = &self.nodes[index as usize];
+            earliest = earliest.min(node.deadline);
+            index = node.next;
+        }
+        None
+    }
+
+    /// Puts a node into the slot where its deadline belongs.
+    fn link(&mut self, index: u32) {
+        let deadline = self.nodes[index as usize].deadline;
+        // A deadline that has passed is kept with those of the current tick.
+        let tick = deadline.max(self.elapsed) >> TICK_BITS;
+        let level = level_of(self.elapsed >> TICK_BITS, tick);
+        let digit = digit_of(tick, level);
+        let place = level * SLOTS + digit;
+        let bit = 1 << digit;
+
+        let slot = &mut self.slots[place];
+        let head = std::mem::replace(&mut slot.head, index);
+        if self.occupied[level] & bit == 0 {
+            slot.earliest = deadline;
+        } else if deadline <= slot.earliest {
+            // At or before the bound, so it is the first now, and the bound is exact.
+            slot.earliest = deadline;
+            self.dirty[level] &= !bit;
+        }
+        self.occupied[level] |= bit;
+        self.levels |= 1 << level;
+
+        let node = &mut self.nodes[index as usize];
+        node.previous = NONE;
+        node.next = head;
+        node.place = place as u16;
+        if head != NONE {
+            self.nodes[head as usize].previous = index;
+        }
+    }
+
+    /// Takes a node out of its slot. One that is due just leaves its entry in `expired` behind.
+    fn unlink(&mut self, index: u32) {
+        let node = &mut self.nodes[index as usize];
+        let (previous, next, deadline) = (node.previous, node.next, node.deadline);
+        let place = usize::from(std::mem::replace(&mut node.place, FREE));
+        if place >= LEVELS * SLOTS {
+            return;
+        }
+        if next != NONE {
+            self.nodes[next as usize].previous = previous;
+        }
+        if previous != NONE {
+            self.nodes[previous as usize].next = next;
+        } else {
+            self.slots[place].head = next;
+        }
+        let (level, bit) = (place / SLOTS, 1 << (place % SLOTS));
+        if self.slots[place].head == NONE {
+            self.occupied[level] &= !bit;
+            self.dirty[level] &= !bit;
+            if self.occupied[level] == 0 {
+                self.levels &= !(1 << level);
+            }
+        } else if deadline == self.slots[place].earliest {
+            self.dirty[level] |= bit;
+        }
+    }
+
+    /// Frees a node that is in no slot, and gives back what it held.
+    fn release(&mut self, index: u32) -> Option<T> {
+        let node = &mut self.nodes[index as usize];
+        let payload = node.payload.take();
+        node.place = FREE;
+        node.next = std::mem::replace(&mut self.free, index);
+        self.armed -= 1;
+        if self.armed == 0 {
+            // Only entries of timers that have gone are left.
+            self.expired.clear();
+            self.expired.shrink_to(KEEP);
+            if self.nodes.capacity() > KEEP {
+                self.nodes = Vec::new();
+                self.free = NONE;
+            }
+        }
+        payload
+    }
+}
+
+/// The highest digit in which two ticks differ, or 0.
+fn level_of(one: u64, other: u64) -> usize {
+    ((one ^ other) | 1).ilog2() as usize / DIGIT_BITS as usize
+}
+
+fn digit_of(tick: u64, level: usize) -> usize {
+    (tick >> (level as u32 * DIGIT_BITS)) as usize % SLOTS
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! Makes runtimes that are not the default one.
+
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use super::Runtime;
+use super::context;
+use super::error::RunError;
+use super::home::{Goal, Home};
+use super::shared::{Settings, Shared};
+use crate::base::Backend;
+
+/// Makes a [`Runtime`] with other settings than the default ones, or one on a thread of its own.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// // A runtime on a thread of its own, which gives its tasks a second to finish when it is dropped.
+/// let runtime = evbase::Builder::new()
+///     .grace(Duration::from_secs(1))
+///     .start("worker")?;
+/// let handle = runtime.spawner().spawn(async { "hello" });
+/// assert_eq!(handle.wait()??, "hello");
+/// let report = runtime.shutdown().wait()?;
+/// assert_eq!(report.completed, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder makes nothing before `build` or `start`"]
+pub struct Builder {
+    settings: Settings,
+    backend: Backend,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Builder {
+    /// The default settings: no grace period, a look at the kernel every 64 polls, the thread's own timer slack, the
+    /// platform's backend.
+    pub fn new() -> Self {
+        Self {
+            settings: Settings {
+                grace: Duration::ZERO,
+                event_interval: 64,
+                timer_slack: None,
+            },
+            backend: Backend::default(),
+        }
+    }
+
+    /// How long tasks may go on after a stop was asked for. By default, not at all: no task is polled any more after the
+    /// poll that is running. [`Duration::MAX`] waits for all tasks, however long they take.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.settings.grace = grace;
+        self
+    }
+
+    /// After how many polls home looks at its inbox, the clock and the kernel while tasks are ready: 64 by default. A
+    /// smaller number answers sooner, a larger one asks less often.
+    pub fn event_interval(mut self, polls: u32) -> Self {
+        self.settings.event_interval = polls;
+        self
+    }
+
+    /// How much later than asked the kernel may wake the home thread (Linux; elsewhere it has no effect). The kernel's own
+    /// default is 50 us, most of what a short sleep is late. It is set when the thread becomes home, for the whole
+    /// thread, and put back when the runtime closes. At least 1 ns.
+    pub fn timer_slack(mut self, slack: Duration) -> Self {
+        self.settings.timer_slack = Some(slack);
+        self
+    }
+
+    /// Which kernel queue to use; the platform's by default.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// Makes a runtime that the first thread to drive it makes its own.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for an event interval of zero; `Unsupported` for a backend that this platform lacks; what the
+    /// operating system says when there are no descriptors or memory left.
+    pub fn build(self) -> io::Result<Runtime> {
+        if self.settings.event_interval == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "an event interval of 0 would never poll a task; the default is 64",
+            ));
+        }
+        context::sweep();
+        Shared::open(self.settings, self.backend).map(Runtime::new_unbound)
+    }
+
+    /// Makes a runtime and a thread with that name, which binds and runs it; returns once it has bound. The handle is a
+    /// foreign one from its birth: tasks come in through [`Runtime::spawner`].
+    ///
+    /// The thread ends when the runtime is closed: [`Runtime::shutdown`] and its `wait` tell when.
+    ///
+    /// # Errors
+    ///
+    /// As for [`build`](Builder::build); `InvalidInput` for a name with a NUL byte; what the operating system says when it
+    /// can't make a thread.
+    pub fn start(self, name: impl Into<String>) -> io::Result<Runtime> {
+        let name = name.into();
+        if name.contains('\0') {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the name of a thread can't contain a NUL byte",
+            ));
+        }
+        let runtime = self.build()?;
+        let shared = runtime.shared().clone();
+        let (bound, is_bound) = mpsc::sync_channel(1);
+        thread::Builder::new().name(name).spawn(move || be_home(&shared, &bound))?;
+        match is_bound.recv() {
+            Ok(Ok(())) => Ok(runtime),
+            Ok(Err(error)) => Err(io::Error::other(error)),
+            Err(mpsc::RecvError) => Err(io::Error::other("the thread of the runtime ended before it began")),
+        }
+    }
+}
+
+/// The life of a thread made by `start`.
+fn be_home(shared: &Arc<Shared>, bound: &mpsc::SyncSender<Result<(), RunError>>) {
+    let home = match Home::bind(shared) {
+        Ok(home) => home,
+        Err(error) => return drop(bound.send(Err(error))),
+    };
+    let _ = bound.send(Ok(()));
+    // If the kernel refuses to wait, the thread ends, and its guard closes the runtime.
+    let _ = home.drive(Goal::default());
+}

@@ -1,0 +1,62 @@
+//! What a runtime counts.
+
+use super::shared::Shared;
+use crate::executor::Count;
+
+/// The counters that home writes; the executor has its own.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) turns: Count,
+    pub(super) parks: Count,
+    pub(super) events: Count,
+    pub(super) timers: Count,
+}
+
+/// What a runtime has done so far: a snapshot, taken from any thread by [`Runtime::metrics`](crate::Runtime::metrics).
+///
+/// Each figure is exact, but they are read one after the other, while home goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Tasks accepted; those on their way through the inbox are not counted yet.
+    pub spawned: u64,
+    /// Tasks whose future gave an output.
+    pub completed: u64,
+    /// Tasks that were aborted, or dropped when the runtime closed.
+    pub cancelled: u64,
+    /// Tasks whose future panicked.
+    pub panicked: u64,
+    /// Polls of tasks, and of the futures given to `block_on`.
+    pub polls: u64,
+    /// Passes of the loop.
+    pub turns: u64,
+    /// Passes in which the loop went to sleep in the kernel, or would have.
+    pub parks: u64,
+    /// Events of descriptors.
+    pub events: u64,
+    /// Timers that fired.
+    pub timers: u64,
+}
+
+impl Metrics {
+    pub(super) fn of(shared: &Shared) -> Self {
+        let tasks = shared.inbox().counts();
+        let counters = &shared.counters;
+        Self {
+            spawned: tasks.accepted.get(),
+            completed: tasks.completed.get(),
+            cancelled: tasks.cancelled.get(),
+            panicked: tasks.panicked.get(),
+            polls: tasks.polls.get(),
+            turns: counters.turns.get(),
+            parks: counters.parks.get(),
+            events: counters.events.get(),
+            timers: counters.timers.get(),
+        }
+    }
+
+    /// Tasks whose future is alive.
+    pub fn alive(&self) -> u64 {
+        self.spawned - self.completed - self.cancelled - self.panicked
+    }
+}

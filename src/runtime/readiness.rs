@@ -1,0 +1,316 @@
+//! What a runtime knows of a descriptor: which ways it is ready, and who waits.
+//!
+//! Sources are registered edge-triggered, so what an event says is kept until a system call answers `WouldBlock`. It is
+//! cleared only if no event came since it was read: each event has a tick.
+//!
+//! Any number of tasks may wait for a direction; an event wakes them all. The first one's waker stays in place after it
+//! was woken, so that a task that waits again and again clones its waker once.
+
+use std::fmt;
+use std::io;
+use std::ops::BitOr;
+use std::task::{Context, Poll, Waker};
+
+use super::home::Home;
+use crate::base::{Event, Interest, Key, Mode};
+use crate::executor::is_task_waker;
+
+/// One of the two ways that bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+impl Direction {
+    pub(crate) fn interest(self) -> Interest {
+        match self {
+            Self::Read => Interest::READABLE,
+            Self::Write => Interest::WRITABLE,
+        }
+    }
+}
+
+/// The ways in which a descriptor is ready.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ready(u8);
+
+impl Ready {
+    /// Ready for nothing.
+    pub const EMPTY: Self = Self(0);
+    /// Bytes, or a connection, can be read.
+    pub const READABLE: Self = Self(1);
+    /// There is room to write.
+    pub const WRITABLE: Self = Self(1 << 1);
+    /// No more will come: the other side has shut down its writing, or is gone.
+    pub const READ_CLOSED: Self = Self(1 << 2);
+    /// Nobody will read what is written.
+    pub const WRITE_CLOSED: Self = Self(1 << 3);
+    /// The descriptor has an error, which the next system call will give.
+    pub const ERROR: Self = Self(1 << 4);
+    /// Urgent data has come.
+    pub const PRIORITY: Self = Self(1 << 5);
+
+    /// Whether all of `other` is in this.
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether there is nothing in this.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether a read will not block: there is something, or the end, or an error to be read.
+    pub fn is_readable(self) -> bool {
+        self.0 & (Self::READABLE | Self::READ_CLOSED | Self::ERROR).0 != 0
+    }
+
+    /// Whether a write will not block: there is room, or nobody to read it, or an error to be had.
+    pub fn is_writable(self) -> bool {
+        self.0 & (Self::WRITABLE | Self::WRITE_CLOSED | Self::ERROR).0 != 0
+    }
+
+    /// Whether the reading side is closed.
+    pub fn is_read_closed(self) -> bool {
+        self.contains(Self::READ_CLOSED)
+    }
+
+    /// Whether the writing side is closed.
+    pub fn is_write_closed(self) -> bool {
+        self.contains(Self::WRITE_CLOSED)
+    }
+
+    /// Whether the descriptor has an error.
+    pub fn is_error(self) -> bool {
+        self.contains(Self::ERROR)
+    }
+
+    /// Whether urgent data has come.
+    pub fn is_priority(self) -> bool {
+        self.contains(Self::PRIORITY)
+    }
+
+    /// What of this isn't in `other`.
+    pub(crate) fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+impl BitOr for Ready {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [
+            (Self::READABLE, "READABLE"),
+            (Self::WRITABLE, "WRITABLE"),
+            (Self::READ_CLOSED, "READ_CLOSED"),
+            (Self::WRITE_CLOSED, "WRITE_CLOSED"),
+            (Self::ERROR, "ERROR"),
+            (Self::PRIORITY, "PRIORITY"),
+        ];
+        let mut set = f.debug_set();
+        for (bit, name) in names {
+            if self.contains(bit) {
+                set.entry(&format_args!("{name}"));
+            }
+        }
+        set.finish()
+    }
+}
+
+/// Readiness of one direction at one time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub(crate) ready: Ready,
+    tick: u32,
+}
+
+/// The payload of a source in the base.
+#[derive(Debug, Default)]
+pub(crate) struct Readiness {
+    tick: u32,
+    read: Side,
+    write: Side,
+    /// Waiters beyond the first of each side: rare.
+    more: Vec<(Direction, Waker)>,
+}
+
+#[derive(Debug, Default)]
+struct Side {
+    ready: Ready,
+    /// Whether the waker waits, or was woken and is kept for the next time.
+    waits: bool,
+    waker: Option<Waker>,
+}
+
+impl Readiness {
+    fn side(&mut self, direction: Direction) -> &mut Side {
+        match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        }
+    }
+
+    /// An event came. Calls `wake` with the wakers of others; our own tasks are woken in place.
+    pub(super) fn event(&mut self, event: Event, wake: &mut impl FnMut(Waker)) {
+        self.tick = self.tick.wrapping_add(1);
+        let bit = |is: bool, bit: Ready| if is { bit } else { Ready::EMPTY };
+        let both = bit(event.is_error(), Ready::ERROR);
+        let read = both
+            | bit(event.is_readable(), Ready::READABLE)
+            | bit(event.is_read_closed(), Ready::READ_CLOSED)
+            | bit(event.is_priority(), Ready::PRIORITY);
+        let write = both
+            | bit(event.is_writable(), Ready::WRITABLE)
+            | bit(event.is_write_closed(), Ready::WRITE_CLOSED);
+        for (direction, ready) in [(Direction::Read, read), (Direction::Write, write)] {
+            if ready.is_empty() {
+                continue;
+            }
+            let side = self.side(direction);
+            side.ready = side.ready | ready;
+            if std::mem::take(&mut side.waits) {
+                match &side.waker {
+                    Some(waker) if is_task_waker(waker) => waker.wake_by_ref(),
+                    _ => side.waker.take().into_iter().for_each(&mut *wake),
+                }
+            }
+            if !self.more.is_empty() {
+                self.more
+                    .extract_if(.., |(waits_for, _)| *waits_for == direction)
+                    .for_each(|(_, waker)| wake(waker));
+            }
+        }
+    }
+
+    /// Marks a waker that is known already as waiting. False: it has to be cloned, and handed to `wait`.
+    fn waits_again(&mut self, direction: Direction, waker: &Waker) -> bool {
+        let side = self.side(direction);
+        if side.waker.as_ref().is_some_and(|held| held.will_wake(waker)) {
+            side.waits = true;
+            return true;
+        }
+        self.more
+            .iter()
+            .any(|(waits_for, held)| *waits_for == direction && held.will_wake(waker))
+    }
+
+    /// Keeps a waker until the next event. Returns one that is not needed any more, to be dropped outside the base.
+    fn wait(&mut self, direction: Direction, waker: Waker) -> Option<Waker> {
+        let side = self.side(direction);
+        if side.waits {
+            self.more.push((direction, waker));
+            return None;
+        }
+        side.waits = true;
+        side.waker.replace(waker)
+    }
+}
+
+/// Sources of this home.
+impl Home {
+    /// Registers a descriptor, edge-triggered.
+    pub(crate) fn register(
+        &self,
+        fd: impl std::os::fd::AsFd,
+        interest: Interest,
+    ) -> io::Result<Key> {
+        if !self.is_open() {
+            return Err(closed());
+        }
+        match &mut *self.base() {
+            Some(base) => base.register(fd, interest, Mode::Edge, Readiness::default()),
+            None => Err(closed()),
+        }
+    }
+
+    /// Asks for events of another direction as well. What is known of that direction is forgotten first: the kernel says
+    /// it anew.
+    pub(crate) fn extend_interest(&self, key: Key, interest: Interest, new: Direction) -> io::Result<()> {
+        match &mut *self.base() {
+            Some(base) => {
+                if let Some(source) = base.get_mut(key) {
+                    source.side(new).ready = Ready::EMPTY;
+                }
+                base.reregister(key, interest, Mode::Edge)
+            }
+            None => Err(closed()),
+        }
+    }
+
+    /// Forgets a source, if it is still known.
+    pub(crate) fn deregister(&self, key: Key) {
+        let source = match &mut *self.base() {
+            Some(base) => base.deregister(key),
+            None => None,
+        };
+        drop(source);
+    }
+
+    /// How a source is ready, or a place among those who wait for it to be.
+    pub(crate) fn poll_source(
+        &self,
+        key: Key,
+        direction: Direction,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Seen>> {
+        let mut cloned = None;
+        loop {
+            let mut base = self.base();
+            let Some(source) = base.as_mut().and_then(|base| base.get_mut(key)) else {
+                drop(base);
+                return Poll::Ready(Err(closed()));
+            };
+            let seen = Seen {
+                ready: source.side(direction).ready,
+                tick: source.tick,
+            };
+            if !seen.ready.is_empty() {
+                drop(base);
+                return self.spend(cx).map(|()| Ok(seen));
+            }
+            if source.waits_again(direction, cx.waker()) {
+                return Poll::Pending;
+            }
+            if let Some(waker) = cloned.take() {
+                let left = source.wait(direction, waker);
+                drop(base);
+                drop(left);
+                return Poll::Pending;
+            }
+            // User code, which may do anything: look again afterwards.
+            drop(base);
+            cloned = Some(cx.waker().clone());
+        }
+    }
+
+    /// A system call has answered `WouldBlock`: forgets `ready`, unless an event came since it was seen.
+    pub(crate) fn clear(&self, key: Key, direction: Direction, seen: Seen, ready: Ready) {
+        if let Some(source) = self.base().as_mut().and_then(|base| base.get_mut(key))
+            && source.tick == seen.tick
+        {
+            let side = source.side(direction);
+            side.ready = side.ready.without(ready);
+        }
+    }
+
+    /// Spends one unit of the polled task's budget; pending, and woken again at once, when there is none left.
+    pub(crate) fn spend(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.in_turn() && !self.executor().spend() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::other("the evbase runtime that this object was registered with is closed; make a new object in another one")
+}

@@ -1,0 +1,65 @@
+//! From a runtime's id to its shared half, for small things that know nothing but the id: a timer that is dropped abroad,
+//! a join handle that waits. Rarely asked.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Once, Weak};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::shared::Shared;
+
+type Runtimes = Option<HashMap<u64, Weak<Shared>>>;
+
+static RUNTIMES: Mutex<Runtimes> = Mutex::new(None);
+
+/// An id that no other runtime of this process ever has.
+pub(super) fn new_id() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Relaxed) + 1
+}
+
+pub(super) fn insert(shared: &Arc<Shared>) {
+    hold_over_forks();
+    RUNTIMES
+        .lock()
+        .get_or_insert_default()
+        .insert(shared.id(), Arc::downgrade(shared));
+}
+
+pub(super) fn remove(id: u64) {
+    if let Some(runtimes) = RUNTIMES.lock().as_mut() {
+        runtimes.remove(&id);
+    }
+}
+
+/// The shared half of the runtime with this id; `None` when it is closed.
+pub(crate) fn find(id: u64) -> Option<Arc<Shared>> {
+    RUNTIMES.lock().as_ref()?.get(&id)?.upgrade()
+}
+
+/// Takes the lock before each fork and gives it back after it, so that no child inherits it from a thread it hasn't.
+fn hold_over_forks() {
+    static INSTALLED: Once = Once::new();
+
+    thread_local! {
+        static HELD: Cell<Option<MutexGuard<'static, Runtimes>>> = const { Cell::new(None) };
+    }
+
+    // A thread that forks while its thread-locals are being destroyed goes without the lock.
+    extern "C" fn lock() {
+        let _ = HELD.try_with(|held| held.set(Some(RUNTIMES.lock())));
+    }
+
+    // On the thread of `lock`, in the process or its child.
+    extern "C" fn unlock() {
+        let _ = HELD.try_with(Cell::take);
+    }
+
+    INSTALLED.call_once(|| {
+        // SAFETY: the handlers stay for the life of the process: a crate that is part of a library to be unloaded would
+        // leave them dangling, which its documentation says.
+        unsafe { libc::pthread_atfork(Some(lock), Some(unlock), Some(unlock)) };
+    });
+}

@@ -1,0 +1,60 @@
+//! Ends a runtime when a signal comes.
+
+use std::os::raw::c_int;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::{fmt, io};
+
+use signal_hook_registry::{FORBIDDEN, SigId};
+
+use super::shutdown::Shutdown;
+
+/// Lets signals end a runtime while it lives; made by [`Shutdown::on_signals`].
+#[must_use = "dropping the guard at once makes the signals end nothing"]
+pub struct SignalGuard {
+    ids: Vec<SigId>,
+}
+
+impl SignalGuard {
+    pub(super) fn new(shutdown: Shutdown, signals: &[c_int]) -> io::Result<Self> {
+        if let Some(signal) = signals.iter().find(|signal| FORBIDDEN.contains(signal)) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("signal {signal} can't be handled by a program that goes on; use SIGINT or SIGTERM"),
+            ));
+        }
+        let came_before = Arc::new(AtomicBool::new(false));
+        let mut guard = Self { ids: Vec::new() };
+        for &signal in signals {
+            let (shutdown, came_before) = (shutdown.clone(), came_before.clone());
+            let on_signal = move || {
+                if came_before.swap(true, Relaxed) {
+                    shutdown.request_now();
+                } else {
+                    shutdown.request();
+                }
+            };
+            // SAFETY: the action is async-signal-safe: an atomic swap, and `request`, which says it is. It borrows its
+            // handles; the registry drops them outside of any handler.
+            let id = unsafe { signal_hook_registry::register(signal, on_signal) }.map_err(|error| {
+                io::Error::new(error.kind(), format!("signal {signal} can't be handled: {error}"))
+            })?;
+            guard.ids.push(id);
+        }
+        Ok(guard)
+    }
+}
+
+impl Drop for SignalGuard {
+    fn drop(&mut self) {
+        for id in self.ids.drain(..) {
+            signal_hook_registry::unregister(id);
+        }
+    }
+}
+
+impl fmt::Debug for SignalGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignalGuard").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,337 @@
+//! Handles that give a runtime tasks.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_task::{FutureObj, LocalFutureObj, LocalSpawn, Spawn, SpawnError as FuturesSpawnError};
+use pin_project_lite::pin_project;
+
+use super::context;
+use super::error::{SpawnError, SpawnErrorKind};
+use super::home::Home;
+use super::shared::Shared;
+use crate::executor::{self, JoinHandle};
+
+/// Spawns tasks into a runtime from any thread.
+///
+/// It doesn't keep the runtime running, and can't drive it. At home, inside the loop, a task is queued directly; anywhere
+/// else it is sent through the inbox, which takes no lock, and wakes home if home sleeps.
+///
+/// # Examples
+///
+/// ```
+/// let runtime = evbase::Runtime::new()?;
+/// let spawner = runtime.spawner();
+/// let thread = std::thread::spawn(move || spawner.spawn(async { 6 * 7 }));
+/// let answer = runtime.block_on(async { thread.join().unwrap().await })?;
+/// assert_eq!(answer?, 42);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Spawner {
+    shared: Arc<Shared>,
+}
+
+impl Spawner {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The handle of the runtime that this code runs in: of the innermost running loop, or
+    /// [`EnterGuard`](crate::EnterGuard), of this thread.
+    ///
+    /// # Panics
+    ///
+    /// Outside of both; see [`try_current`](Spawner::try_current).
+    #[track_caller]
+    pub fn current() -> Self {
+        Self::try_current().unwrap_or_else(|| panic!("{}", super::NO_CONTEXT))
+    }
+
+    /// As [`current`](Spawner::current), or `None` outside.
+    pub fn try_current() -> Option<Self> {
+        context::current().map(|home| Self::new(home.shared().clone()))
+    }
+
+    /// Spawns a task. If the runtime takes none any more, the future is dropped, and the handle is one of a task that was
+    /// cancelled. From any thread; it never blocks.
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send,
+    {
+        self.try_spawn(future).unwrap_or_else(|_| JoinHandle::refused())
+    }
+
+    /// Spawns a task, or gives the future back.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnErrorKind::Stopped`] when the runtime is stopping or closed (at home, inside the loop, tasks are taken
+    /// during the grace period); [`SpawnErrorKind::Forked`] in the child of a fork.
+    pub fn try_spawn<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send,
+    {
+        if self.shared.is_forked() {
+            return Err(SpawnError::new(SpawnErrorKind::Forked, future));
+        }
+        executor::spawn(self.shared.inbox(), future)
+            .map_err(|future| SpawnError::new(SpawnErrorKind::Stopped, future))
+    }
+
+    /// Spawns a task whose future need not be `Send`: the closure goes home, makes the future there, and the future lives
+    /// and dies there.
+    ///
+    /// A closure whose task is aborted before it ran is dropped unrun, at home; one that panics is a task that panicked.
+    /// If the runtime takes no task any more, the closure is dropped here, and the handle is one of a task that was
+    /// cancelled. From any thread; it never blocks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::rc::Rc;
+    ///
+    /// let runtime = evbase::Builder::new().start("home")?;
+    /// let handle = runtime.spawner().spawn_with(|| {
+    ///     let shared = Rc::new(41); // not Send, and never leaves home
+    ///     async move { *shared + 1 }
+    /// });
+    /// assert_eq!(handle.wait()??, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn spawn_with<C, F>(&self, make: C) -> JoinHandle<F::Output>
+    where
+        C: FnOnce() -> F + Send + 'static,
+        F: Future + 'static,
+        F::Output: Send,
+    {
+        self.try_spawn_with(make).unwrap_or_else(|_| JoinHandle::refused())
+    }
+
+    /// As [`spawn_with`](Spawner::spawn_with), or gives the closure back.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_spawn`](Spawner::try_spawn).
+    pub fn try_spawn_with<C, F>(&self, make: C) -> Result<JoinHandle<F::Output>, SpawnError<C>>
+    where
+        C: FnOnce() -> F + Send + 'static,
+        F: Future + 'static,
+        F::Output: Send,
+    {
+        if self.shared.is_forked() {
+            return Err(SpawnError::new(SpawnErrorKind::Forked, make));
+        }
+        let future = MakeFuture::Closure { make: Some(make) };
+        // SAFETY: before its first poll, which is at home, this future holds only the closure, which is `Send`.
+        unsafe { executor::spawn_unchecked(self.shared.inbox(), future) }.map_err(|future| match future {
+            MakeFuture::Closure { make: Some(make) } => SpawnError::new(SpawnErrorKind::Stopped, make),
+            _ => unreachable!("evbase: a future that was never polled has made something"),
+        })
+    }
+}
+
+pin_project! {
+    /// Makes a future at its first poll, and is that future from then on.
+    #[project = MakeFutureProjection]
+    enum MakeFuture<C, F> {
+        Closure { make: Option<C> },
+        Future { #[pin] future: F },
+    }
+}
+
+impl<C: FnOnce() -> F, F: Future> Future for MakeFuture<C, F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        if let MakeFutureProjection::Closure { make } = self.as_mut().project() {
+            let make = make.take().expect("evbase: a task was polled after its closure panicked");
+            let future = make();
+            self.set(Self::Future { future });
+        }
+        match self.project() {
+            MakeFutureProjection::Future { future } => future.poll(cx),
+            MakeFutureProjection::Closure { .. } => unreachable!("evbase: the closure was just replaced"),
+        }
+    }
+}
+
+impl Spawn for Spawner {
+    fn spawn_obj(&self, future: FutureObj<'static, ()>) -> Result<(), FuturesSpawnError> {
+        self.try_spawn(future).map(drop).map_err(|_| FuturesSpawnError::shutdown())
+    }
+
+    fn status(&self) -> Result<(), FuturesSpawnError> {
+        if self.shared.is_forked() || self.shared.stops().requested() {
+            return Err(FuturesSpawnError::shutdown());
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Spawner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spawner").finish_non_exhaustive()
+    }
+}
+
+/// Spawns tasks that need not be `Send`, at home only: it is not `Send` itself.
+///
+/// ```compile_fail
+/// let runtime = evbase::Runtime::new().unwrap();
+/// let spawner = runtime.local_spawner().unwrap();
+/// std::thread::spawn(move || drop(spawner)); // not Send
+/// ```
+#[derive(Clone)]
+pub struct LocalSpawner {
+    home: Rc<Home>,
+    not_send: PhantomData<*const ()>,
+}
+
+impl LocalSpawner {
+    pub(super) fn new(home: Rc<Home>) -> Self {
+        Self {
+            home,
+            not_send: PhantomData,
+        }
+    }
+
+    /// The handle of the runtime that this code runs in: of the innermost running loop, or
+    /// [`EnterGuard`](crate::EnterGuard), of this thread.
+    ///
+    /// # Panics
+    ///
+    /// Outside of both; see [`try_current`](LocalSpawner::try_current).
+    #[track_caller]
+    pub fn current() -> Self {
+        Self::try_current().unwrap_or_else(|| panic!("{}", super::NO_CONTEXT))
+    }
+
+    /// As [`current`](LocalSpawner::current), or `None` outside.
+    pub fn try_current() -> Option<Self> {
+        context::current().map(Self::new)
+    }
+
+    /// Spawns a task, or gives the future back.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnErrorKind::Stopped`] when the runtime is closing or closed; during the grace period, tasks are taken.
+    /// [`SpawnErrorKind::Forked`] in the child of a fork.
+    pub fn spawn_local<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
+    where
+        F: Future + 'static,
+    {
+        self.home.spawn_local(future)
+    }
+}
+
+impl Home {
+    pub(super) fn spawn_local<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
+    where
+        F: Future + 'static,
+    {
+        if self.shared().is_forked() {
+            return Err(SpawnError::new(SpawnErrorKind::Forked, future));
+        }
+        self.executor()
+            .spawn_local(future)
+            .map_err(|future| SpawnError::new(SpawnErrorKind::Stopped, future))
+    }
+}
+
+impl Spawn for LocalSpawner {
+    fn spawn_obj(&self, future: FutureObj<'static, ()>) -> Result<(), FuturesSpawnError> {
+        self.spawn_local_obj(future.into())
+    }
+
+    fn status(&self) -> Result<(), FuturesSpawnError> {
+        self.status_local()
+    }
+}
+
+impl LocalSpawn for LocalSpawner {
+    fn spawn_local_obj(&self, future: LocalFutureObj<'static, ()>) -> Result<(), FuturesSpawnError> {
+        self.spawn_local(future).map(drop).map_err(|_| FuturesSpawnError::shutdown())
+    }
+
+    fn status_local(&self) -> Result<(), FuturesSpawnError> {
+        if self.home.shared().is_forked() || !self.home.is_open() {
+            return Err(FuturesSpawnError::shutdown());
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for LocalSpawner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalSpawner").finish_non_exhaustive()
+    }
+}
+
+/// Spawns a task that need not be `Send` into the runtime that this code runs in: that of the innermost running loop, or
+/// [`EnterGuard`](crate::EnterGuard), of this thread.
+///
+/// If that runtime is closing, the future is dropped, and the handle is one of a task that was cancelled.
+///
+/// # Panics
+///
+/// Outside of both: use [`Runtime::spawn_local`](crate::Runtime::spawn_local) or a [`Spawner`] there.
+///
+/// # Examples
+///
+/// ```
+/// use std::rc::Rc;
+///
+/// let runtime = evbase::Runtime::new()?;
+/// let shared = Rc::new(20);
+/// let sum = runtime.block_on(async move {
+///     let other = shared.clone();
+///     let handle = evbase::spawn_local(async move { *other + 2 });
+///     *shared + handle.await.unwrap()
+/// })?;
+/// assert_eq!(sum, 42);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[track_caller]
+pub fn spawn_local<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+{
+    match context::current() {
+        Some(home) => home.spawn_local(future).unwrap_or_else(|_| JoinHandle::refused()),
+        None => panic!("{}", super::NO_CONTEXT),
+    }
+}
+
+/// Lets every other ready task be polled once before this one goes on.
+///
+/// Works in any executor. Cancel-safe.
+pub fn yield_now() -> impl Future<Output = ()> + Send + Sync + Unpin {
+    YieldNow { yielded: false }
+}
+
+#[derive(Debug)]
+struct YieldNow {
+    yielded: bool,
+}
+
+impl Future for YieldNow {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.yielded {
+            return Poll::Ready(());
+        }
+        self.yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
