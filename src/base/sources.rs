@@ -28,11 +28,11 @@ pub(super) const NONE: u32 = u32::MAX;
 
 impl Key {
     /// The 64 bits that the kernel hands back with an event.
-    pub(super) fn token(self) -> u64 {
+    pub(crate) fn token(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.index)
     }
 
-    pub(super) fn from_token(token: u64) -> Key {
+    pub(crate) fn from_token(token: u64) -> Key {
         Key {
             index: token as u32,
             generation: (token >> 32) as u32,

@@ -157,10 +157,6 @@ impl Executor {
         }
     }
 
-    pub(crate) fn inbox(&self) -> &Arc<Inbox> {
-        &self.inbox
-    }
-
     /// How many futures live here; the one of `block_on` doesn't count.
     pub(crate) fn tasks(&self) -> usize {
         self.owned.borrow().len

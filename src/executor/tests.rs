@@ -87,7 +87,7 @@ fn an_aborted_task_is_dropped_before_its_next_poll() {
         run(executor);
         assert!(dropped.get());
         assert!(matches!(poll(&mut handle), Poll::Ready(Err(error)) if error.is_cancelled()));
-        assert_eq!(executor.inbox().counts().cancelled.get(), 1);
+        assert_eq!(executor.inbox.counts().cancelled.get(), 1);
     });
 }
 
@@ -115,7 +115,7 @@ fn messages_and_tasks_from_the_inbox_keep_their_order() {
         let order = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
         for n in 0..100 {
             let order = order.clone();
-            let handle = spawn(executor.inbox(), async move { order.lock().push(n) });
+            let handle = spawn(&executor.inbox, async move { order.lock().push(n) });
             drop(handle);
         }
         run(executor);

@@ -54,17 +54,6 @@ impl Error for RunError {
     }
 }
 
-impl From<SpawnErrorKind> for RunError {
-    fn from(kind: SpawnErrorKind) -> Self {
-        match kind {
-            SpawnErrorKind::Stopped => Self::Stopped,
-            SpawnErrorKind::NotHome { home } => Self::NotHome { home },
-            SpawnErrorKind::Forked => Self::Forked,
-            SpawnErrorKind::ThreadExiting => Self::ThreadExiting,
-        }
-    }
-}
-
 /// Why a runtime took no task; it gives back what was to be spawned.
 pub struct SpawnError<X> {
     kind: SpawnErrorKind,
@@ -105,10 +94,6 @@ impl<X> SpawnError<X> {
     /// What was to be spawned, untouched.
     pub fn into_inner(self) -> X {
         self.value.into_inner()
-    }
-
-    pub(crate) fn map<Y>(self, f: impl FnOnce(X) -> Y) -> SpawnError<Y> {
-        SpawnError::new(self.kind, f(self.value.into_inner()))
     }
 }
 

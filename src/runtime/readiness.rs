@@ -22,15 +22,6 @@ pub(crate) enum Direction {
     Write,
 }
 
-impl Direction {
-    pub(crate) fn interest(self) -> Interest {
-        match self {
-            Self::Read => Interest::READABLE,
-            Self::Write => Interest::WRITABLE,
-        }
-    }
-}
-
 /// The ways in which a descriptor is ready.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ready(u8);

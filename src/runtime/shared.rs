@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use super::binding::Binding;
@@ -82,6 +83,10 @@ impl Shared {
     /// Any thread, and a signal handler: one atomic operation, and at most one write to the notify fd.
     pub(crate) fn stop(&self, level: StopLevel) -> Stops {
         self.inbox.stop(level)
+    }
+
+    pub(crate) fn home(&self) -> Option<ThreadId> {
+        self.binding.home()
     }
 
     /// What became of the runtime, once everything is freed.

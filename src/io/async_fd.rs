@@ -1,0 +1,366 @@
+//! A descriptor that tasks can wait for.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_io::{AsyncRead, AsyncWrite};
+
+use super::error::IntoInnerError;
+use super::guard::ReadyGuard;
+use super::registration::Registration;
+use crate::base::{Interest, Key};
+use crate::runtime::{Direction, context, registry};
+
+/// Any pollable descriptor (a socket, a pipe, a terminal, an eventfd, a timerfd, ...) on the loop.
+///
+/// It can be made and dropped on any thread. The first loop that polls it becomes its home: that loop's base watches the
+/// descriptor, until the object is dropped. Dropped on another thread, it travels home and is closed there, after it was
+/// deregistered. A future that holds a reference to it is `Send` if `T: Sync`.
+///
+/// Any number of tasks may wait for each direction, by whichever method; an event wakes them all.
+///
+/// It implements `futures`' [`AsyncRead`] and [`AsyncWrite`], also by reference, if `&T` implements [`Read`] and
+/// [`Write`]; closing it for writing only flushes.
+///
+/// # Errors
+///
+/// Of every method that waits, besides those of its system call: an error of kind `Other` when it is polled outside of a
+/// runtime, in another loop than its home's (the error names both threads), or when its runtime is closed; `Unsupported`
+/// for what the kernel can't poll, such as a regular file; `AlreadyExists` if another object has registered the same
+/// descriptor with the same base.
+///
+/// # Cancel safety
+///
+/// All its futures may be dropped at any time: nothing is lost. An operation that has given its result has happened.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{Read, Write};
+///
+/// let runtime = evbase::Runtime::new()?;
+/// let (reader, mut writer) = std::io::pipe()?;
+/// runtime.block_on(async {
+///     let reader = evbase::io::AsyncFd::new(reader)?;
+///     writer.write_all(b"hello")?;
+///     let mut buffer = [0; 16];
+///     let n = reader.read_with(|mut pipe| pipe.read(&mut buffer)).await?;
+///     assert_eq!(&buffer[..n], b"hello");
+///     Ok::<(), std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct AsyncFd<T> {
+    /// `None` only while it is being dropped or consumed.
+    io: Option<T>,
+    registration: Registration,
+    /// Takes the descriptor home. Made where `T: Send + 'static` is known, which a destructor can't ask for.
+    travel_home: fn(T, u64, Key),
+}
+
+impl<T: AsFd + Send + 'static> AsyncFd<T> {
+    /// Takes a descriptor, and sets it to non-blocking mode. It is registered when it is first polled, which is also when
+    /// the kernel may refuse it.
+    ///
+    /// # Errors
+    ///
+    /// What `fcntl(2)` says.
+    pub fn new(io: T) -> io::Result<Self> {
+        set_nonblocking(io.as_fd())?;
+        Ok(Self::from_nonblocking(io, false))
+    }
+
+    /// As `new`, for a descriptor that is in non-blocking mode; `is_stream` as for [`Registration::new`].
+    pub(crate) fn from_nonblocking(io: T, is_stream: bool) -> Self {
+        Self {
+            io: Some(io),
+            registration: Registration::new(is_stream),
+            travel_home: |io, id, key| {
+                let Some(shared) = registry::find(id) else {
+                    return;
+                };
+                if shared.is_forked() {
+                    return;
+                }
+                let close = move || {
+                    if let Some(home) = context::home(id) {
+                        home.deregister(key);
+                    }
+                    drop(io);
+                };
+                // A base that takes no messages any more has nothing registered: then it closes here.
+                drop(shared.inbox().send(close));
+            },
+        }
+    }
+}
+
+fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: fcntl on a descriptor that is borrowed for the call, with commands that take no pointer.
+    unsafe {
+        let flags = libc::fcntl(fd.as_raw_fd(), libc::F_GETFL);
+        if flags == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        if flags & libc::O_NONBLOCK == 0
+            && libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) == -1
+        {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+impl<T> AsyncFd<T> {
+    /// What was given to [`new`](AsyncFd::new).
+    pub fn get_ref(&self) -> &T {
+        self.io.as_ref().expect("evbase: the descriptor is there until the drop")
+    }
+
+    /// Gives the descriptor back, in non-blocking mode and deregistered: at home, or if it is registered nowhere, or if
+    /// its runtime is closed.
+    ///
+    /// # Errors
+    ///
+    /// On another thread than its home; the object comes back.
+    pub fn into_inner(mut self) -> Result<T, IntoInnerError<T>> {
+        if let Some(home) = self.registration.foreign_home() {
+            return Err(IntoInnerError::new(self, home));
+        }
+        if let Some((id, key)) = self.registration.place()
+            && let Some(home) = context::home(id)
+        {
+            home.deregister(key);
+        }
+        Ok(self.io.take().expect("evbase: the descriptor is there until the drop"))
+    }
+
+    pub(super) fn registration(&self) -> &Registration {
+        &self.registration
+    }
+}
+
+impl<T: AsFd> AsyncFd<T> {
+    /// Waits until the descriptor is ready to be read, or its end or an error is there to be had.
+    pub async fn readable(&self) -> io::Result<ReadyGuard<'_, T>> {
+        poll_fn(|cx| self.poll_read_ready(cx)).await
+    }
+
+    /// Waits until the descriptor is ready to be written to, or an error is there to be had.
+    pub async fn writable(&self) -> io::Result<ReadyGuard<'_, T>> {
+        poll_fn(|cx| self.poll_write_ready(cx)).await
+    }
+
+    /// Waits until the descriptor is ready in one of the ways of `interest`. Interest in priority alone waits for
+    /// reading.
+    pub async fn ready(&self, interest: Interest) -> io::Result<ReadyGuard<'_, T>> {
+        poll_fn(|cx| {
+            let mut guard = ReadyGuard::new(self);
+            let mut last = Poll::Pending;
+            let read = interest.is_readable() || !interest.is_writable();
+            for direction in [
+                read.then_some(Direction::Read),
+                interest.is_writable().then_some(Direction::Write),
+            ]
+            .into_iter()
+            .flatten()
+            {
+                if let Poll::Ready(seen) = self.registration.poll_ready(self.fd(), direction, cx) {
+                    guard.add(direction, seen?);
+                    last = Poll::Ready(());
+                }
+            }
+            last.map(|()| Ok(guard))
+        })
+        .await
+    }
+
+    /// As [`readable`](AsyncFd::readable).
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<ReadyGuard<'_, T>>> {
+        self.poll_guard(Direction::Read, cx)
+    }
+
+    /// As [`writable`](AsyncFd::writable).
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<ReadyGuard<'_, T>>> {
+        self.poll_guard(Direction::Write, cx)
+    }
+
+    fn poll_guard(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<ReadyGuard<'_, T>>> {
+        let seen = ready!(self.registration.poll_ready(self.fd(), direction, cx))?;
+        let mut guard = ReadyGuard::new(self);
+        guard.add(direction, seen);
+        Poll::Ready(Ok(guard))
+    }
+
+    /// Runs `operation`, a read, whenever the descriptor is ready, until it gives anything but `WouldBlock`.
+    pub async fn read_with<R>(&self, mut operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        poll_fn(|cx| self.poll_io(Direction::Read, cx, &mut operation)).await
+    }
+
+    /// Runs `operation`, a write, at once and then whenever the descriptor has room, until it gives anything but
+    /// `WouldBlock`.
+    pub async fn write_with<R>(&self, mut operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        poll_fn(|cx| self.poll_io(Direction::Write, cx, &mut operation)).await
+    }
+
+    pub(crate) fn poll_io<R>(
+        &self,
+        direction: Direction,
+        cx: &mut Context<'_>,
+        operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        self.registration.poll_io(self.get_ref(), direction, cx, operation, |_| false)
+    }
+
+    /// Reads into `buffer_len` bytes: a shorter read of a stream leaves nothing in the kernel.
+    pub(crate) fn poll_read_some(
+        &self,
+        buffer_len: usize,
+        cx: &mut Context<'_>,
+        operation: impl FnMut(&T) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let drained = |&n: &usize| 0 < n && n < buffer_len;
+        self.registration.poll_io(self.get_ref(), Direction::Read, cx, operation, drained)
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.get_ref().as_fd()
+    }
+}
+
+impl<T> Drop for AsyncFd<T> {
+    fn drop(&mut self) {
+        let (Some(io), Some((id, key))) = (self.io.take(), self.registration.place()) else {
+            return;
+        };
+        match context::home(id) {
+            Some(home) => {
+                home.deregister(key);
+                drop(io);
+            }
+            None => (self.travel_home)(io, id, key),
+        }
+    }
+}
+
+impl<T> AsyncRead for &AsyncFd<T>
+where
+    T: AsFd,
+    for<'a> &'a T: Read,
+{
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.poll_read_some(buf.len(), cx, |mut io| io.read(buf))
+    }
+
+    fn poll_read_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let len = bufs.iter().map(|buf| buf.len()).sum();
+        self.poll_read_some(len, cx, |mut io| io.read_vectored(bufs))
+    }
+}
+
+impl<T> AsyncWrite for &AsyncFd<T>
+where
+    T: AsFd,
+    for<'a> &'a T: Write,
+{
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_io(Direction::Write, cx, |mut io| io.write(buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_io(Direction::Write, cx, |mut io| io.write_vectored(bufs))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Most flushes do nothing, and shall not wait for room to do it.
+        let mut io = self.get_ref();
+        match io.flush() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.poll_io(Direction::Write, cx, |mut io| io.flush())
+            }
+            flushed => Poll::Ready(flushed),
+        }
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+impl<T> AsyncRead for AsyncFd<T>
+where
+    T: AsFd,
+    for<'a> &'a T: Read,
+{
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut &*self).poll_read(cx, buf)
+    }
+
+    fn poll_read_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut &*self).poll_read_vectored(cx, bufs)
+    }
+}
+
+impl<T> AsyncWrite for AsyncFd<T>
+where
+    T: AsFd,
+    for<'a> &'a T: Write,
+{
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut &*self).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut &*self).poll_write_vectored(cx, bufs)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut &*self).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut &*self).poll_close(cx)
+    }
+}
+
+impl<T> Unpin for AsyncFd<T> {}
+
+impl<T: AsFd> AsFd for AsyncFd<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd()
+    }
+}
+
+impl<T: AsFd> AsRawFd for AsyncFd<T> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd().as_raw_fd()
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for AsyncFd<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncFd")
+            .field("io", self.get_ref())
+            .finish_non_exhaustive()
+    }
+}

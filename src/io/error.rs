@@ -1,0 +1,62 @@
+//! The errors of descriptors on the loop that are more than an `io::Error`.
+
+use std::error::Error;
+use std::fmt;
+use std::thread::ThreadId;
+
+use super::AsyncFd;
+
+/// The descriptor is registered with a runtime of another thread, and can't be had here; the object comes back.
+pub struct IntoInnerError<T> {
+    fd: AsyncFd<T>,
+    home: ThreadId,
+}
+
+impl<T> IntoInnerError<T> {
+    pub(super) fn new(fd: AsyncFd<T>, home: ThreadId) -> Self {
+        Self { fd, home }
+    }
+
+    /// The thread on which it can be had.
+    pub fn home(&self) -> ThreadId {
+        self.home
+    }
+
+    /// The object, as it was.
+    pub fn into_inner(self) -> AsyncFd<T> {
+        self.fd
+    }
+}
+
+impl<T> fmt::Debug for IntoInnerError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IntoInnerError")
+            .field("home", &self.home)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for IntoInnerError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the descriptor is registered with the runtime of {:?}, which alone can give it back; this is {:?}",
+            self.home,
+            std::thread::current().id()
+        )
+    }
+}
+
+impl<T> Error for IntoInnerError<T> {}
+
+/// The operation of [`ReadyGuard::try_io`](super::ReadyGuard::try_io) would block: wait for readiness again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TryIoError(pub(super) ());
+
+impl fmt::Display for TryIoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the operation would block")
+    }
+}
+
+impl Error for TryIoError {}

@@ -1,0 +1,107 @@
+//! What a wait for readiness gives.
+
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+
+use super::AsyncFd;
+use super::error::TryIoError;
+use crate::runtime::{Direction, Ready, Seen, context, registry};
+
+/// Readiness that was found; whoever learns that it is over says so through this.
+///
+/// Readiness is kept until an operation answers `WouldBlock`: run the operation in [`try_io`](ReadyGuard::try_io), which
+/// sees to that, or call [`clear_ready`](ReadyGuard::clear_ready) when it does. Readiness that came since this guard was
+/// made is never cleared by it. Dropping the guard keeps all readiness.
+#[must_use = "readiness is kept until `try_io` or `clear_ready` finds that it is over"]
+pub struct ReadyGuard<'a, T> {
+    fd: &'a AsyncFd<T>,
+    read: Option<Seen>,
+    write: Option<Seen>,
+}
+
+impl<'a, T> ReadyGuard<'a, T> {
+    pub(super) fn new(fd: &'a AsyncFd<T>) -> Self {
+        Self {
+            fd,
+            read: None,
+            write: None,
+        }
+    }
+
+    pub(super) fn add(&mut self, direction: Direction, seen: Seen) {
+        match direction {
+            Direction::Read => self.read = Some(seen),
+            Direction::Write => self.write = Some(seen),
+        }
+    }
+
+    /// The ways in which the descriptor was found ready.
+    pub fn ready(&self) -> Ready {
+        let ready = |seen: Option<Seen>| seen.map_or(Ready::EMPTY, |seen| seen.ready);
+        ready(self.read) | ready(self.write)
+    }
+
+    /// The object that is ready.
+    pub fn get_ref(&self) -> &'a AsyncFd<T> {
+        self.fd
+    }
+
+    /// Says that the descriptor isn't ready any more: call it only after an operation has answered `WouldBlock`.
+    pub fn clear_ready(&mut self) {
+        self.clear(self.ready());
+    }
+
+    /// As [`clear_ready`](ReadyGuard::clear_ready), for some of the ways only.
+    pub fn clear_ready_matching(&mut self, ready: Ready) {
+        self.clear(ready);
+    }
+
+    /// Says that the descriptor is still ready, as dropping the guard does: it is here to be explicit.
+    pub fn retain_ready(&mut self) {}
+
+    /// Runs an operation that doesn't block. If it answers `WouldBlock`, readiness is cleared, and the outer result says
+    /// so: wait again.
+    pub fn try_io<R>(
+        &mut self,
+        operation: impl FnOnce(&'a AsyncFd<T>) -> io::Result<R>,
+    ) -> Result<io::Result<R>, TryIoError> {
+        match operation(self.fd) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.clear_ready();
+                Err(TryIoError(()))
+            }
+            result => Ok(result),
+        }
+    }
+
+    fn clear(&mut self, ready: Ready) {
+        let Some((id, key)) = self.fd.registration().place() else {
+            return;
+        };
+        for (direction, seen) in [(Direction::Read, self.read), (Direction::Write, self.write)] {
+            let Some(seen) = seen else {
+                continue;
+            };
+            if let Some(home) = context::home(id) {
+                home.clear(key, direction, seen, ready);
+            } else if let Some(shared) = registry::find(id) {
+                // A guard that was sent abroad.
+                let _ = shared.inbox().send(move || {
+                    if let Some(home) = context::home(id) {
+                        home.clear(key, direction, seen, ready);
+                    }
+                });
+            }
+        }
+    }
+}
+
+impl<T: AsFd + fmt::Debug> fmt::Debug for ReadyGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadyGuard")
+            .field("ready", &self.ready())
+            .field("fd", self.fd)
+            .finish()
+    }
+}

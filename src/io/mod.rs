@@ -1,0 +1,12 @@
+//! Any descriptor on the loop.
+
+mod async_fd;
+mod error;
+mod guard;
+mod registration;
+
+pub use crate::base::Interest;
+pub use crate::runtime::Ready;
+pub use async_fd::AsyncFd;
+pub use error::{IntoInnerError, TryIoError};
+pub use guard::ReadyGuard;

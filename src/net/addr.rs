@@ -1,0 +1,153 @@
+//! What can be bound and connected to.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use crate::unblock;
+
+/// Addresses, or names of some: a [`SocketAddr`], an IP address or host name with a port, a `"host:port"` text, or several
+/// addresses to be tried one after the other.
+///
+/// Texts that are no addresses are names, looked up by the system's resolver on a pool of threads. The trait is sealed:
+/// it can be required, but not implemented elsewhere.
+pub trait ToSocketAddrs: sealed::ToSocketAddrs {}
+
+pub(super) mod sealed {
+    use super::Resolve;
+
+    /// Keeps the trait from being implemented elsewhere.
+    pub trait ToSocketAddrs {
+        fn resolve(&self) -> Resolve;
+    }
+}
+
+/// Addresses, or what has to be looked up.
+#[derive(Debug)]
+pub enum Resolve {
+    /// No look-up is needed.
+    Known(Vec<SocketAddr>),
+    /// To be looked up.
+    Name(String, u16),
+    /// The text is neither an address nor a name with a port.
+    Invalid(String),
+}
+
+/// Tries the addresses one after the other, until one will do; gives the last error.
+pub(super) async fn first_that_works<A, T, F>(addrs: A, mut attempt: impl FnMut(SocketAddr) -> F) -> io::Result<T>
+where
+    A: ToSocketAddrs,
+    F: Future<Output = io::Result<T>>,
+{
+    let mut last = None;
+    let resolve = addrs.resolve();
+    for addr in resolve.addresses().await? {
+        match attempt(addr).await {
+            Ok(value) => return Ok(value),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, "there is no address to bind or connect to")
+    }))
+}
+
+impl Resolve {
+    async fn addresses(self) -> io::Result<Vec<SocketAddr>> {
+        match self {
+            Self::Known(addrs) => Ok(addrs),
+            Self::Name(host, port) => {
+                unblock(move || {
+                    std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port))
+                        .map(Iterator::collect)
+                        .map_err(|error| {
+                            io::Error::new(error.kind(), format!("{host:?} could not be looked up: {error}"))
+                        })
+                })
+                .await
+            }
+            Self::Invalid(text) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{text:?} is no address: it should be like 127.0.0.1:80, [::1]:80 or example.org:80"),
+            )),
+        }
+    }
+}
+
+macro_rules! known {
+    ($($type:ty),*) => {$(
+        impl ToSocketAddrs for $type {}
+
+        impl sealed::ToSocketAddrs for $type {
+            fn resolve(&self) -> Resolve {
+                Resolve::Known(vec![SocketAddr::from(*self)])
+            }
+        }
+    )*};
+}
+
+known!(
+    SocketAddr,
+    SocketAddrV4,
+    SocketAddrV6,
+    (IpAddr, u16),
+    (Ipv4Addr, u16),
+    (Ipv6Addr, u16)
+);
+
+impl ToSocketAddrs for [SocketAddr] {}
+
+impl sealed::ToSocketAddrs for [SocketAddr] {
+    fn resolve(&self) -> Resolve {
+        Resolve::Known(self.to_vec())
+    }
+}
+
+impl ToSocketAddrs for (&str, u16) {}
+
+impl sealed::ToSocketAddrs for (&str, u16) {
+    fn resolve(&self) -> Resolve {
+        match self.0.parse::<IpAddr>() {
+            Ok(ip) => Resolve::Known(vec![SocketAddr::from((ip, self.1))]),
+            Err(_) => Resolve::Name(self.0.to_owned(), self.1),
+        }
+    }
+}
+
+impl ToSocketAddrs for (String, u16) {}
+
+impl sealed::ToSocketAddrs for (String, u16) {
+    fn resolve(&self) -> Resolve {
+        (self.0.as_str(), self.1).resolve()
+    }
+}
+
+impl ToSocketAddrs for str {}
+
+impl sealed::ToSocketAddrs for str {
+    fn resolve(&self) -> Resolve {
+        if let Ok(addr) = self.parse() {
+            return Resolve::Known(vec![addr]);
+        }
+        match self.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
+            Some((host, Ok(port))) if !host.is_empty() => Resolve::Name(host.to_owned(), port),
+            _ => Resolve::Invalid(self.to_owned()),
+        }
+    }
+}
+
+impl ToSocketAddrs for String {}
+
+impl sealed::ToSocketAddrs for String {
+    fn resolve(&self) -> Resolve {
+        self.as_str().resolve()
+    }
+}
+
+impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {}
+
+impl<T: sealed::ToSocketAddrs + ?Sized> sealed::ToSocketAddrs for &T {
+    fn resolve(&self) -> Resolve {
+        (**self).resolve()
+    }
+}

@@ -1,0 +1,165 @@
+//! A TCP socket that accepts connections.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+
+use super::addr::{ToSocketAddrs, first_that_works};
+use super::tcp_stream::TcpStream;
+use crate::io::{AsyncFd, IntoInnerError};
+use crate::runtime::Direction;
+
+/// A TCP socket that accepts connections.
+///
+/// Its errors and its home are those of every [`AsyncFd`].
+///
+/// # Examples
+///
+/// ```
+/// use evbase::net::{TcpListener, TcpStream};
+///
+/// let runtime = evbase::Runtime::new()?;
+/// runtime.block_on(async {
+///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+///     let client = TcpStream::connect(listener.local_addr()?).await?;
+///     let (server, peer) = listener.accept().await?;
+///     assert_eq!(peer, client.local_addr()?);
+///     assert_eq!(server.local_addr()?, client.peer_addr()?);
+///     Ok::<(), std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct TcpListener {
+    fd: AsyncFd<mio::net::TcpListener>,
+}
+
+impl TcpListener {
+    /// Binds to the first of the addresses that works, with `SO_REUSEADDR`, and listens.
+    ///
+    /// # Errors
+    ///
+    /// That of the last address (`AddrInUse` if its port is taken), or of the look-up of a name.
+    pub async fn bind(addrs: impl ToSocketAddrs) -> io::Result<Self> {
+        first_that_works(addrs, |addr| async move { mio::net::TcpListener::bind(addr).map(Self::from_mio) }).await
+    }
+
+    fn from_mio(listener: mio::net::TcpListener) -> Self {
+        Self {
+            fd: AsyncFd::from_nonblocking(listener, false),
+        }
+    }
+
+    /// Takes a listener of the standard library's, and sets it to non-blocking mode.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says to that.
+    pub fn from_std(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self::from_mio(mio::net::TcpListener::from_std(listener)))
+    }
+
+    /// Gives it back as one of the standard library's, in non-blocking mode.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AsyncFd::into_inner`], on another thread than its home: the error names both, and the listener is closed.
+    pub fn into_std(self) -> io::Result<std::net::TcpListener> {
+        into_owned(self.fd).map(std::net::TcpListener::from)
+    }
+
+    /// Waits for a connection.
+    ///
+    /// Cancel-safe. An error leaves the listener usable: `EMFILE`, too many open files, comes again until some are
+    /// closed, so wait a little before the next call; errors of a single connection (`ECONNABORTED`) need no wait.
+    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// As [`accept`](TcpListener::accept).
+    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        self.fd
+            .poll_io(Direction::Read, cx, mio::net::TcpListener::accept)
+            .map_ok(|(stream, peer)| (TcpStream::from_mio(stream), peer))
+    }
+
+    /// The connections, as a stream that never ends.
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming { listener: self }
+    }
+
+    /// The address that it is bound to.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.fd.get_ref().local_addr()
+    }
+
+    /// The time to live of the packets it sends.
+    pub fn ttl(&self) -> io::Result<u32> {
+        self.fd.get_ref().ttl()
+    }
+
+    /// Sets the time to live of the packets it sends.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        self.fd.get_ref().set_ttl(ttl)
+    }
+
+    /// Takes the pending error of the socket, if there is one.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.fd.get_ref().take_error()
+    }
+}
+
+/// Takes the descriptor out.
+pub(super) fn into_owned<T: IntoRawFd>(fd: AsyncFd<T>) -> io::Result<OwnedFd> {
+    let io = fd.into_inner().map_err(|error: IntoInnerError<T>| io::Error::other(error.to_string()))?;
+    // SAFETY: `into_raw_fd` has just given this descriptor away, open.
+    Ok(unsafe { OwnedFd::from_raw_fd(io.into_raw_fd()) })
+}
+
+impl AsFd for TcpListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for TcpListener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl TryFrom<std::net::TcpListener> for TcpListener {
+    type Error = io::Error;
+
+    fn try_from(listener: std::net::TcpListener) -> io::Result<Self> {
+        Self::from_std(listener)
+    }
+}
+
+impl fmt::Debug for TcpListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fd.get_ref().fmt(f)
+    }
+}
+
+/// The stream of [`TcpListener::incoming`].
+#[derive(Debug)]
+#[must_use = "streams do nothing unless polled"]
+pub struct Incoming<'a> {
+    listener: &'a TcpListener,
+}
+
+impl Stream for Incoming<'_> {
+    type Item = io::Result<TcpStream>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let accepted = self.listener.poll_accept(cx);
+        accepted.map(|accepted| Some(accepted.map(|(stream, _)| stream)))
+    }
+}

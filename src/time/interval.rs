@@ -1,0 +1,156 @@
+//! Something that is ready again and again.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use futures_core::Stream;
+
+use super::after;
+use super::sleep::{Sleep, sleep_until};
+
+/// Ticks at once, and then every `period`.
+///
+/// # Panics
+///
+/// If the period is zero.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// let runtime = evbase::Runtime::new()?;
+/// let start = Instant::now();
+/// runtime.block_on(async {
+///     let mut interval = evbase::time::interval(Duration::from_millis(2));
+///     for _ in 0..3 {
+///         interval.tick().await;
+///     }
+/// })?;
+/// assert!(start.elapsed() >= Duration::from_millis(4));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[track_caller]
+pub fn interval(period: Duration) -> Interval {
+    interval_at(Instant::now(), period)
+}
+
+/// Ticks at `start`, and then every `period`.
+///
+/// # Panics
+///
+/// If the period is zero.
+#[track_caller]
+pub fn interval_at(start: Instant, period: Duration) -> Interval {
+    assert!(!period.is_zero(), "evbase: the period of an interval can't be zero");
+    Interval {
+        sleep: sleep_until(start),
+        period,
+        missed_tick: MissedTick::default(),
+    }
+}
+
+/// What an [`Interval`] does when nobody asked for a tick until the next one was due as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MissedTick {
+    /// The missed ticks come at once, one after the other, until the interval has caught up.
+    #[default]
+    Burst,
+    /// The next tick comes a period after the late one was taken; all later ones move along.
+    Delay,
+    /// The missed ticks are left out; the next one comes when it would have without the delay.
+    Skip,
+}
+
+/// Ticks periodically: by [`tick`](Interval::tick), or as a `Stream` of the [`Instant`]s for which the ticks were planned.
+/// The stream never ends.
+///
+/// Like [`Sleep`], it belongs to the loop that polls it, and panics outside of a runtime.
+#[derive(Debug)]
+pub struct Interval {
+    sleep: Sleep,
+    period: Duration,
+    missed_tick: MissedTick,
+}
+
+impl Interval {
+    /// Waits for the next tick, and gives the point in time for which it was planned. Cancel-safe: a dropped future has
+    /// taken no tick.
+    pub fn tick(&mut self) -> Tick<'_> {
+        Tick { interval: self }
+    }
+
+    /// As [`tick`](Interval::tick).
+    pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
+        ready!(Pin::new(&mut self.sleep).poll(cx));
+        let planned = self.sleep.deadline();
+        let next = after(planned, self.period);
+        let now = Instant::now();
+        self.sleep.reset(match self.missed_tick {
+            MissedTick::Delay if now >= next => after(now, self.period),
+            MissedTick::Skip if now >= next => {
+                let since = (now - planned).as_nanos();
+                let into_period = since % self.period.as_nanos();
+                // Less than the period, which is a Duration.
+                let rest = self.period - duration_from_nanos(into_period);
+                after(now, rest)
+            }
+            _ => next,
+        });
+        Poll::Ready(planned)
+    }
+
+    /// What happens to ticks that nobody asked for in time.
+    pub fn missed_tick(&self) -> MissedTick {
+        self.missed_tick
+    }
+
+    /// Says what happens to ticks that nobody asks for in time: [`MissedTick::Burst`] by default.
+    pub fn set_missed_tick(&mut self, missed_tick: MissedTick) {
+        self.missed_tick = missed_tick;
+    }
+
+    /// The time between two ticks.
+    pub fn period(&self) -> Duration {
+        self.period
+    }
+
+    /// Plans the next tick for a period from now.
+    pub fn reset(&mut self) {
+        self.sleep.reset(after(Instant::now(), self.period));
+    }
+}
+
+fn duration_from_nanos(nanos: u128) -> Duration {
+    const PER_SECOND: u128 = 1_000_000_000;
+    Duration::new((nanos / PER_SECOND) as u64, (nanos % PER_SECOND) as u32)
+}
+
+impl Stream for Interval {
+    type Item = Instant;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Instant>> {
+        self.get_mut().poll_tick(cx).map(Some)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (usize::MAX, None)
+    }
+}
+
+/// The future of [`Interval::tick`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Tick<'a> {
+    interval: &'a mut Interval,
+}
+
+impl Future for Tick<'_> {
+    type Output = Instant;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Instant> {
+        self.interval.poll_tick(cx)
+    }
+}

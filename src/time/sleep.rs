@@ -1,0 +1,140 @@
+//! A future that is ready at a point in time.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::after;
+use crate::base::TimerKey;
+use crate::runtime::{context, registry};
+
+/// Sleeps for a duration, counted from this call.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// let runtime = evbase::Runtime::new()?;
+/// let start = Instant::now();
+/// runtime.block_on(evbase::time::sleep(Duration::from_millis(5)))?;
+/// assert!(start.elapsed() >= Duration::from_millis(5));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn sleep(duration: Duration) -> Sleep {
+    sleep_until(after(Instant::now(), duration))
+}
+
+/// Sleeps until a point in time; one in the past is ready at once.
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    Sleep {
+        deadline,
+        armed: None,
+    }
+}
+
+/// The future of [`sleep`] and [`sleep_until`].
+///
+/// It reads the clock when it is polled. Polled in another loop than before, it moves there. Cancel-safe; ready again
+/// when it is polled after it was.
+///
+/// # Panics
+///
+/// Polled outside of a runtime, or in a destructor while the runtime closes.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Sleep {
+    deadline: Instant,
+    armed: Option<Armed>,
+}
+
+/// A timer in some runtime's base. It may have fired.
+#[derive(Clone, Copy, Debug)]
+struct Armed {
+    home: u64,
+    key: TimerKey,
+}
+
+impl Sleep {
+    /// When it is ready. A duration that [`Instant`] can't hold was clamped to some thirty years from the call.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether the deadline has come.
+    pub fn is_elapsed(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
+    /// Changes the deadline, also after it has come. Whoever polled it last is woken at the new one, if that poll was
+    /// pending and the timer has not fired; otherwise it has to be polled again.
+    ///
+    /// From any thread, but cheap at home only.
+    pub fn reset(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+        if let Some(armed) = self.armed {
+            match context::home(armed.home) {
+                Some(home) if home.reset(armed.key, deadline) => {}
+                Some(_) => self.armed = None,
+                None => self.disarm(),
+            }
+        }
+    }
+
+    fn disarm(&mut self) {
+        let Some(Armed { home: id, key }) = self.armed.take() else {
+            return;
+        };
+        if let Some(home) = context::home(id) {
+            home.disarm(key);
+        } else if let Some(shared) = registry::find(id)
+            && !shared.is_forked()
+        {
+            // A closed inbox means that the timer is gone.
+            let _ = shared.inbox().send(move || {
+                if let Some(home) = context::home(id) {
+                    home.disarm(key);
+                }
+            });
+        }
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(home) = context::current() else {
+            panic!(
+                "evbase: a Sleep was polled outside of a runtime: it needs the timers of a running loop; await it in \
+                 block_on or in a task"
+            );
+        };
+        if Instant::now() >= self.deadline {
+            self.disarm();
+            return Poll::Ready(());
+        }
+        match self.armed {
+            Some(armed) if armed.home == home.id() && home.rearm_waker(armed.key, cx) => {
+                return Poll::Pending;
+            }
+            Some(armed) if armed.home != home.id() => self.disarm(),
+            _ => {}
+        }
+        let Some(key) = home.arm(self.deadline, cx) else {
+            panic!("evbase: a Sleep was polled while its runtime closes, where it would never be ready");
+        };
+        self.armed = Some(Armed {
+            home: home.id(),
+            key,
+        });
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.disarm();
+    }
+}
