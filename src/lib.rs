@@ -1,4 +1,60 @@
-//! evbase
+//! A single-threaded async runtime on its own epoll/kqueue event base, which any thread, and a signal handler, can feed,
+//! wake, stop and drop.
+//!
+//! > **First use binds. Home does the work. Leaving is a message home.**
+//!
+//! A [`Runtime`] can be made anywhere. The first thread that drives it becomes its *home*. What the runtime owns (its
+//! kernel queue, registrations, timers, tasks and their futures) is touched, dropped and freed on that thread only.
+//! Whatever another thread does to it (spawn, wake, abort, drop, shut down) is a message through an inbox and a notify
+//! descriptor: it never blocks, never deadlocks, and never runs a user's destructor on the wrong thread.
+//!
+//! So futures need not be `Send`, every handle is, and nobody has to know the rule that everybody else has to keep by
+//! hand: that an event base must be freed on its loop's thread.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! // A loop on a thread of its own; this thread is abroad.
+//! let runtime = evbase::Builder::new().grace(Duration::from_secs(1)).start("loop")?;
+//! let spawner = runtime.spawner();
+//!
+//! let greeting = spawner.spawn(async {
+//!     evbase::time::sleep(Duration::from_millis(1)).await;
+//!     "hello from home"
+//! });
+//! assert_eq!(greeting.wait()??, "hello from home");
+//!
+//! // Dropping the runtime would do as well; this also tells when everything is freed.
+//! let report = runtime.shutdown().wait()?;
+//! assert_eq!(report.completed, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where to look
+//!
+//! | for | see |
+//! |---|---|
+//! | running futures | [`Runtime::block_on`], [`Runtime::run`], [`Runtime::turn`], [`Builder::start`] |
+//! | spawning, at home | [`spawn_local`], [`Runtime::spawn_local`], [`LocalSpawner`] |
+//! | spawning, from anywhere | [`Spawner`], also for futures that are not `Send`: [`Spawner::spawn_with`] |
+//! | the end | [`Shutdown`], from any thread or a signal handler; [`Terminated`]; [`Runtime`] on what a drop does |
+//! | time | [`time`] |
+//! | descriptors and sockets | [`io::AsyncFd`], [`net`] |
+//! | blocking work | [`unblock()`] |
+//! | the event base alone | [`base`] |
+//!
+//! # Features
+//!
+//! | feature | default | what it gives |
+//! |---|---|---|
+//! | `net` | yes | TCP sockets, over mio's; needs `unblock` for name look-ups |
+//! | `unblock` | yes | [`unblock()`], through the `blocking` crate |
+//!
+//! # Platforms
+//!
+//! Linux (epoll); macOS, FreeBSD, NetBSD, OpenBSD and DragonFly (kqueue, on 64-bit machines).
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod base;
 mod executor;
 pub mod io;
@@ -12,9 +68,13 @@ mod unblock;
 
 pub use executor::{AbortHandle, JoinError, JoinHandle};
 pub use runtime::{
-    Builder, Cause, EnterGuard, LocalSpawner, Metrics, Report, Requested, RunError, Runtime,
-    Shutdown, SignalGuard, SpawnError, SpawnErrorKind, Spawner, Terminated, Turn, WaitError,
-    spawn_local, yield_now,
+    Builder, Cause, EnterGuard, LocalSpawner, Metrics, Report, Requested, RunError, Runtime, Shutdown, SignalGuard,
+    SpawnError, SpawnErrorKind, Spawner, Terminated, Turn, WaitError, spawn_local, yield_now,
 };
 #[cfg(feature = "unblock")]
 pub use unblock::unblock;
+
+/// The examples of the README, run as doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

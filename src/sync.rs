@@ -5,8 +5,8 @@
 
 #[cfg(not(evbase_loom))]
 mod imp {
-    pub(crate) use std::sync::atomic::{AtomicUsize, fence};
     pub(crate) use std::sync::Arc;
+    pub(crate) use std::sync::atomic::{AtomicUsize, fence};
     pub(crate) use std::thread_local;
 
     pub(crate) use parking_lot::Mutex;

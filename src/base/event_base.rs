@@ -123,10 +123,7 @@ impl<S, T> EventBase<S, T> {
         if backend != sys::KIND {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
-                format!(
-                    "there is no {backend} on this platform; its backend is {}",
-                    sys::KIND
-                ),
+                format!("there is no {backend} on this platform; its backend is {}", sys::KIND),
             ));
         }
         fork::watch()?;
@@ -180,19 +177,10 @@ impl<S, T> EventBase<S, T> {
     /// * another error of the kernel: `EBADF`, `ENOMEM`, `ENOSPC` (Linux's `max_user_watches`), or `EPIPE` (some
     ///   kqueues, if it is to be written to, and there is no reader);
     /// * an error that speaks of `fork()`: this is the child of the process that made the base.
-    pub fn register(
-        &mut self,
-        fd: impl AsFd,
-        interest: Interest,
-        mode: Mode,
-        payload: S,
-    ) -> io::Result<Key> {
+    pub fn register(&mut self, fd: impl AsFd, interest: Interest, mode: Mode, payload: S) -> io::Result<Key> {
         self.check_process()?;
         let fd = fd.as_fd().as_raw_fd();
-        let known = self
-            .sources
-            .by_fd(fd)
-            .map(|(key, source)| watch(key, source));
+        let known = self.sources.by_fd(fd).map(|(key, source)| watch(key, source));
         let key = self.sources.next_key();
         self.queue.add(
             fd,
@@ -339,19 +327,13 @@ impl<S, T> EventBase<S, T> {
     ///
     /// What the kernel reports about the wait. `EINTR` isn't among that. In the child of a fork, an error that
     /// speaks of `fork()`.
-    pub fn turn(
-        &mut self,
-        timeout: Option<Duration>,
-        mut handler: impl FnMut(Fired<'_, S, T>),
-    ) -> io::Result<Turned> {
+    pub fn turn(&mut self, timeout: Option<Duration>, mut handler: impl FnMut(Fired<'_, S, T>)) -> io::Result<Turned> {
         self.check_process()?;
         if !self.unfinished {
             let timeout = self.wait_for(timeout);
             self.queue.wait(timeout)?;
         }
-        if self.timers.len() > 0 {
-            self.timers.expire(self.nanoseconds(Instant::now()));
-        }
+        self.expire_timers();
 
         let mut turned = Turned::default();
         self.unfinished = true;
@@ -373,13 +355,34 @@ impl<S, T> EventBase<S, T> {
                 });
             }
         }
-        while let Some((key, payload)) = self.timers.pop_expired() {
-            turned.timers += 1;
-            handler(Fired::Timer { key, payload });
-        }
+        turned.timers = self.hand_out_timers(handler);
         self.unfinished = false;
         turned.notified = mem::take(&mut self.notified);
         Ok(turned)
+    }
+
+    /// Hands out the timers that are due, as a turn does, without asking the kernel for anything. Returns how many there
+    /// were.
+    pub fn fire_timers(&mut self, handler: impl FnMut(Fired<'_, S, T>)) -> usize {
+        self.expire_timers();
+        self.hand_out_timers(handler)
+    }
+
+    /// Reads the clock, if a timer is armed, and sets those that are due aside.
+    fn expire_timers(&mut self) {
+        if self.timers.len() > 0 {
+            self.timers.expire(self.nanoseconds(Instant::now()));
+        }
+    }
+
+    /// Hands out the timers that were set aside.
+    fn hand_out_timers(&mut self, mut handler: impl FnMut(Fired<'_, S, T>)) -> usize {
+        let mut count = 0;
+        while let Some((key, payload)) = self.timers.pop_expired() {
+            count += 1;
+            handler(Fired::Timer { key, payload });
+        }
+        count
     }
 
     /// Deregisters and disarms everything, and gives the payloads back, in no particular order.

@@ -116,11 +116,7 @@ impl Notifier {
 
 impl fmt::Debug for Notifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.0.write.is_some() {
-            "pipe"
-        } else {
-            "eventfd"
-        };
+        let kind = if self.0.write.is_some() { "pipe" } else { "eventfd" };
         f.debug_struct("Notifier")
             .field("kind", &kind)
             .field("fd", &self.0.read.as_raw_fd())
@@ -225,8 +221,7 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     for fd in fds {
         // SAFETY: `fd` is open, and is ours; neither command takes a pointer.
         let failed = unsafe {
-            libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) < 0
-                || libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) < 0
+            libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) < 0 || libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) < 0
         };
         if failed {
             return Err(io::Error::last_os_error());
@@ -256,6 +251,8 @@ use libc::__error as errno_location;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -270,38 +267,39 @@ mod tests {
         set_errno(libc::EXDEV);
         notifier.notify().unwrap();
         assert_eq!(errno(), libc::EXDEV);
-        while errno_of_a_full_descriptor(&notifier).is_none() {}
+        fill(&notifier);
         set_errno(libc::EXDEV);
         notifier.notify().unwrap();
         assert_eq!(errno(), libc::EXDEV);
     }
 
-    /// Fills the descriptor; `Some` once it was full.
-    fn errno_of_a_full_descriptor(notifier: &Notifier) -> Option<i32> {
-        let result = match &notifier.0.write {
-            Some(pipe) => write(pipe.as_raw_fd(), &[0; 4096]),
-            None => write(notifier.0.read.as_raw_fd(), &(u64::MAX - 1).to_ne_bytes()),
-        };
-        result.err().and_then(|error| error.raw_os_error())
+    /// Brings the descriptor to the point where it takes nothing more.
+    fn fill(notifier: &Notifier) {
+        match &notifier.0.write {
+            Some(pipe) => while write(pipe.as_raw_fd(), &[0]).is_ok() {},
+            None => {
+                let fd = notifier.0.read.as_raw_fd();
+                let _ = read(fd, &mut [0; 8]);
+                write(fd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+                assert!(write(fd, &1_u64.to_ne_bytes()).is_err());
+            }
+        }
     }
 
     #[test]
     fn a_full_descriptor_still_wakes() {
         let mut base = super::super::EventBase::<()>::new().unwrap();
         let notifier = base.notifier();
-        while errno_of_a_full_descriptor(&notifier).is_none() {}
+        fill(&notifier);
         // Take the edge that filling it has raised, so that only a fresh one can end the wait below. A pipe is
         // emptied by that, and is filled again.
         assert!(base.turn(None, |_| {}).unwrap().notified);
         if notifier.0.write.is_some() {
-            while errno_of_a_full_descriptor(&notifier).is_none() {}
+            fill(&notifier);
         }
         notifier.notify().unwrap();
-        assert!(
-            base.turn(Some(std::time::Duration::from_secs(20)), |_| {})
-                .unwrap()
-                .notified
-        );
+        let turned = base.turn(Some(Duration::from_secs(20)), |_| {});
+        assert!(turned.unwrap().notified);
     }
 
     #[test]
@@ -312,12 +310,7 @@ mod tests {
             notifier.notify().unwrap();
             notifier.notify().unwrap();
             assert!(base.turn(None, |_| {}).unwrap().notified);
-            assert!(
-                !base
-                    .turn(Some(std::time::Duration::ZERO), |_| {})
-                    .unwrap()
-                    .notified
-            );
+            assert!(!base.turn(Some(Duration::ZERO), |_| {}).unwrap().notified);
         }
     }
 }

@@ -120,9 +120,7 @@ impl<S> Sources<S> {
             Some(index) => *index,
             None => {
                 // 2^32 sources would need as many descriptors, and terabytes of memory.
-                let index = u32::try_from(self.slots.len())
-                    .ok()
-                    .filter(|index| *index != NONE);
+                let index = u32::try_from(self.slots.len()).ok().filter(|index| *index != NONE);
                 let index = index.expect("fewer than 2^32 - 1 sources");
                 self.slots.push(Slot {
                     generation: 0,
@@ -224,10 +222,7 @@ mod tests {
     fn a_stale_key_does_not_find_the_next_tenant() {
         let mut sources = Sources::new();
         let first = insert(&mut sources, 3, "first");
-        assert_eq!(
-            sources.remove(first).map(|source| source.payload),
-            Some("first")
-        );
+        assert_eq!(sources.remove(first).map(|source| source.payload), Some("first"));
         assert!(sources.remove(first).is_none());
         let second = insert(&mut sources, 3, "second");
         assert_eq!((first.index, sources.len()), (second.index, 1));
@@ -257,10 +252,6 @@ mod tests {
         assert!(sources.remove(old).is_some());
         assert_eq!(sources.by_fd(4).map(|(key, _)| key), Some(new));
         assert!(sources.remove(new).is_some());
-        assert!(
-            sources.by_fd(4).is_none()
-                && sources.by_fd(-1).is_none()
-                && sources.by_fd(1000).is_none()
-        );
+        assert!(sources.by_fd(4).is_none() && sources.by_fd(-1).is_none() && sources.by_fd(1000).is_none());
     }
 }

@@ -145,9 +145,7 @@ impl<T> Wheel<T> {
         };
         let index = if self.free == NONE {
             // 2^32 timers would need terabytes of memory.
-            let index = u32::try_from(self.nodes.len())
-                .ok()
-                .filter(|index| *index != NONE);
+            let index = u32::try_from(self.nodes.len()).ok().filter(|index| *index != NONE);
             let index = index.expect("fewer than 2^32 - 1 timers");
             self.nodes.push(node);
             index
@@ -258,9 +256,7 @@ impl<T> Wheel<T> {
         while let Some(Reverse(due)) = self.expired.pop() {
             if self.is_due(&due) {
                 let (_, _, index, stamp) = due;
-                return self
-                    .release(index)
-                    .map(|payload| (TimerKey { index, stamp }, payload));
+                return self.release(index).map(|payload| (TimerKey { index, stamp }, payload));
             }
         }
         None
@@ -271,11 +267,7 @@ impl<T> Wheel<T> {
         let mut payloads = Vec::with_capacity(self.armed);
         for index in 0..self.nodes.len() as u32 {
             // Releasing the last one may free the nodes.
-            if self
-                .nodes
-                .get(index as usize)
-                .is_some_and(|node| node.place != FREE)
-            {
+            if self.nodes.get(index as usize).is_some_and(|node| node.place != FREE) {
                 self.unlink(index);
                 payloads.extend(self.release(index));
             }
@@ -302,8 +294,7 @@ impl<T> Wheel<T> {
                     node.place = EXPIRED;
                     // The youngest stamp is the one before the next.
                     let age = u32::MAX - self.next_stamp.wrapping_sub(node.stamp);
-                    self.expired
-                        .push(Reverse((node.deadline, age, index, node.stamp)));
+                    self.expired.push(Reverse((node.deadline, age, index, node.stamp)));
                 } else {
                     self.link(index);
                 }

@@ -130,11 +130,7 @@ impl Gate {
     /// # Safety
     ///
     /// The caller owns `node`, aligned to 16, and gives it away by an `Ok`: it must stay valid until it is delivered.
-    pub(super) unsafe fn push(
-        &self,
-        node: NonNull<Node>,
-        admission: Admission,
-    ) -> Result<MustRing, Refused> {
+    pub(super) unsafe fn push(&self, node: NonNull<Node>, admission: Admission) -> Result<MustRing, Refused> {
         debug_assert_eq!(node.addr().get() & !HEAD, 0);
         let mut word = self.word.load(Acquire);
         loop {
@@ -152,10 +148,7 @@ impl Gate {
             // Release: home, which takes the list with Acquire, sees the node and all before it (each push is a
             // read-modify-write, so it carries on the release sequence of those below it). Acquire on failure: a refusal
             // means that what home did before it sealed is visible.
-            match self
-                .word
-                .compare_exchange_weak(word, published, Release, Acquire)
-            {
+            match self.word.compare_exchange_weak(word, published, Release, Acquire) {
                 Ok(_) => return Ok(MustRing(word & PARKED != 0)),
                 Err(now) => word = now,
             }
@@ -177,10 +170,7 @@ impl Gate {
             if stopped == word {
                 return (Stops(word & STOP_BITS), MustRing(false));
             }
-            match self
-                .word
-                .compare_exchange_weak(word, stopped, AcqRel, Relaxed)
-            {
+            match self.word.compare_exchange_weak(word, stopped, AcqRel, Relaxed) {
                 Ok(_) => return (Stops(word & STOP_BITS), MustRing(word & PARKED != 0)),
                 Err(now) => word = now,
             }
@@ -218,10 +208,7 @@ impl Gate {
             if word & HEAD != 0 || word & STOP_BITS != seen.0 {
                 return false;
             }
-            match self
-                .word
-                .compare_exchange_weak(word, word | PARKED, Relaxed, Relaxed)
-            {
+            match self.word.compare_exchange_weak(word, word | PARKED, Relaxed, Relaxed) {
                 Ok(_) => return true,
                 Err(now) => word = now,
             }

@@ -80,11 +80,7 @@ impl Inbox {
     ///
     /// As for [`Gate::push`]; and `self` must not be kept alive by the message alone, which may be gone by the time of
     /// the ring.
-    pub(super) unsafe fn push(
-        &self,
-        node: NonNull<Node>,
-        admission: Admission,
-    ) -> Result<(), Refused> {
+    pub(super) unsafe fn push(&self, node: NonNull<Node>, admission: Admission) -> Result<(), Refused> {
         // SAFETY: the caller's promise.
         let must_ring = unsafe { self.gate.push(node, admission) }?;
         self.ring(must_ring);
@@ -127,9 +123,7 @@ struct Message<C> {
 }
 
 impl<C: FnOnce() + Send + 'static> Message<C> {
-    const VTABLE: NodeVtable = NodeVtable {
-        deliver: Self::deliver,
-    };
+    const VTABLE: NodeVtable = NodeVtable { deliver: Self::deliver };
 
     /// # Safety
     ///

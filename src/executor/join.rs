@@ -23,7 +23,6 @@ use super::task::{Payload, RawTask};
 /// # Panics
 ///
 /// Polling it again after it gave its output panics.
-#[must_use = "dropping a JoinHandle detaches the task; use `drop` to say so"]
 pub struct JoinHandle<T> {
     /// `None`: refused by a runtime that is stopping.
     task: Option<TaskRef>,
@@ -130,9 +129,7 @@ impl<T> JoinHandle<T> {
     /// The id of the runtime that the task runs in.
     pub(crate) fn runtime_id(&self) -> Option<u64> {
         // SAFETY: the handle holds a reference.
-        self.task
-            .as_ref()
-            .map(|task| unsafe { task.0.inbox() }.id())
+        self.task.as_ref().map(|task| unsafe { task.0.inbox() }.id())
     }
 
     /// Takes the output, if the task has ended.
@@ -257,12 +254,7 @@ struct Caught(Mutex<Option<Payload>>);
 
 impl Drop for Caught {
     fn drop(&mut self) {
-        if let Some(payload) = self
-            .0
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
+        if let Some(payload) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
             guard::drop_payload(payload);
         }
     }
@@ -337,9 +329,9 @@ impl fmt::Debug for JoinError {
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.0, self.message()) {
-            (Repr::Cancelled, _) => f.write_str(
-                "the task was cancelled: it was aborted, or its runtime stopped before it completed",
-            ),
+            (Repr::Cancelled, _) => {
+                f.write_str("the task was cancelled: it was aborted, or its runtime stopped before it completed")
+            }
             (Repr::Panicked(_), Some(text)) => write!(f, "the task panicked: {text}"),
             (Repr::Panicked(_), None) => f.write_str("the task panicked"),
         }

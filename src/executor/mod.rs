@@ -201,12 +201,7 @@ impl Executor {
 
     /// Polls ready tasks, oldest first, at most `limit` times, while `go_on` says so, and not after the root's end.
     /// Returns the number of polls, and whether the root ended.
-    pub(crate) fn run(
-        &self,
-        limit: u32,
-        mut root: Option<&mut dyn Root>,
-        go_on: impl Fn() -> bool,
-    ) -> (u32, bool) {
+    pub(crate) fn run(&self, limit: u32, mut root: Option<&mut dyn Root>, go_on: impl Fn() -> bool) -> (u32, bool) {
         let mut polls = 0;
         let mut root_done = false;
         while polls < limit && !root_done && (polls == 0 || go_on()) {
@@ -425,10 +420,7 @@ where
 /// # Safety
 ///
 /// What the future holds before its first poll is `Send`.
-pub(crate) unsafe fn spawn_unchecked<F>(
-    inbox: &Arc<Inbox>,
-    future: F,
-) -> Result<JoinHandle<F::Output>, F>
+pub(crate) unsafe fn spawn_unchecked<F>(inbox: &Arc<Inbox>, future: F) -> Result<JoinHandle<F::Output>, F>
 where
     F: Future + 'static,
 {

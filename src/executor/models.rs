@@ -186,7 +186,11 @@ fn a_wake_up_is_never_lost_and_publishes_what_came_before_it() {
         let (home, inbox) = Home::new();
         let flag = Arc::new(AtomicUsize::new(0));
         let wakers = Arc::new(Mutex::new(None));
-        let handle = home.executor.spawn_local(flagged(flag.clone(), wakers.clone())).ok().unwrap();
+        let handle = home
+            .executor
+            .spawn_local(flagged(flag.clone(), wakers.clone()))
+            .ok()
+            .unwrap();
         let waker = thread::spawn(move || {
             flag.store(1, Relaxed);
             let waker: Option<Waker> = wakers.lock().take();
@@ -213,7 +217,11 @@ fn wake_ups_of_two_threads_and_the_last_drop() {
             let (flag, held) = (flag.clone(), held.clone());
             let future = poll_fn(move |cx| {
                 *held.lock() = Some(cx.waker().clone());
-                if flag.load(Relaxed) == 2 { Poll::Ready(()) } else { Poll::Pending }
+                if flag.load(Relaxed) == 2 {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
             });
             home.executor.spawn_local(future).ok().unwrap()
         };
@@ -245,7 +253,11 @@ fn an_abort_and_a_wake_up_from_abroad() {
         let (home, _inbox) = Home::new();
         let flag = Arc::new(AtomicUsize::new(0));
         let wakers = Arc::new(Mutex::new(None));
-        let handle = home.executor.spawn_local(flagged(flag.clone(), wakers.clone())).ok().unwrap();
+        let handle = home
+            .executor
+            .spawn_local(flagged(flag.clone(), wakers.clone()))
+            .ok()
+            .unwrap();
         home.drive(|_| true);
         let waker = wakers.lock().take().unwrap();
         let abort = handle.abort_handle();

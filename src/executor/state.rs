@@ -41,12 +41,12 @@ pub(super) struct Completed {
 impl State {
     /// Of a task made at home: home's reference and the join handle's.
     pub(super) fn new_at_home() -> Self {
-        Self(AtomicUsize::new(2 * REFERENCE | JOIN))
+        Self(AtomicUsize::new((2 * REFERENCE) | JOIN))
     }
 
     /// Of a task made abroad: on its way home, with the reference that will be home's, and the join handle's.
     pub(super) fn new_abroad() -> Self {
-        Self(AtomicUsize::new(2 * REFERENCE | JOIN | POSTED))
+        Self(AtomicUsize::new((2 * REFERENCE) | JOIN | POSTED))
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -152,14 +152,12 @@ impl State {
 
     /// The join handle gives the filled join cell to home. False: the task completed, and the cell stays the handle's.
     pub(super) fn give_join_waker(&self) -> bool {
-        self.change_unless_complete(|word| word | JOIN_WAKER)
-            .is_some()
+        self.change_unless_complete(|word| word | JOIN_WAKER).is_some()
     }
 
     /// The join handle wants the join cell back. False: the task completed, and the cell is home's.
     pub(super) fn take_join_waker_back(&self) -> bool {
-        self.change_unless_complete(|word| word & !JOIN_WAKER)
-            .is_some()
+        self.change_unless_complete(|word| word & !JOIN_WAKER).is_some()
     }
 
     /// Whether the join cell is home's. For the join handle, which alone changes that.
@@ -181,10 +179,7 @@ impl State {
             if word & COMPLETE != 0 {
                 return None;
             }
-            match self
-                .0
-                .compare_exchange_weak(word, change(word), AcqRel, Acquire)
-            {
+            match self.0.compare_exchange_weak(word, change(word), AcqRel, Acquire) {
                 Ok(_) => return Some(word),
                 Err(now) => word = now,
             }

@@ -380,9 +380,7 @@ impl RawTask {
         // whether this is home, where the task may be scheduled directly.
         unsafe {
             let header = self.header();
-            if current::with(&header.inbox, |home| home.wake(self)).is_none()
-                && header.state.wake_by_ref()
-            {
+            if current::with(&header.inbox, |home| home.wake(self)).is_none() && header.state.wake_by_ref() {
                 self.push();
             }
         }
@@ -417,12 +415,7 @@ impl RawTask {
         // SAFETY: the node is the header's first field, in an allocation aligned to 16; POSTED makes this the only push
         // of it, and the inbox's reference keeps it. The caller's own one keeps the inbox until after the ring.
         unsafe {
-            if self
-                .header()
-                .inbox
-                .push(self.0.cast(), Admission::Leaving)
-                .is_err()
-            {
+            if self.header().inbox.push(self.0.cast(), Admission::Leaving).is_err() {
                 self.release();
             }
         }

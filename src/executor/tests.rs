@@ -51,7 +51,9 @@ fn a_task_is_polled_once_a_wake_up() {
                 }
                 // However often it is woken.
                 cx.waker().wake_by_ref();
-                cx.waker().clone().wake();
+                let kept = cx.waker().clone();
+                kept.wake_by_ref();
+                kept.wake();
                 Poll::Pending
             }))
             .ok()

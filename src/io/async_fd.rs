@@ -106,9 +106,7 @@ fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
         if flags == -1 {
             return Err(io::Error::last_os_error());
         }
-        if flags & libc::O_NONBLOCK == 0
-            && libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) == -1
-        {
+        if flags & libc::O_NONBLOCK == 0 && libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) == -1 {
             return Err(io::Error::last_os_error());
         }
     }
@@ -118,7 +116,9 @@ fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
 impl<T> AsyncFd<T> {
     /// What was given to [`new`](AsyncFd::new).
     pub fn get_ref(&self) -> &T {
-        self.io.as_ref().expect("evbase: the descriptor is there until the drop")
+        self.io
+            .as_ref()
+            .expect("evbase: the descriptor is there until the drop")
     }
 
     /// Gives the descriptor back, in non-blocking mode and deregistered: at home, or if it is registered nowhere, or if
@@ -213,7 +213,8 @@ impl<T: AsFd> AsyncFd<T> {
         cx: &mut Context<'_>,
         operation: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        self.registration.poll_io(self.get_ref(), direction, cx, operation, |_| false)
+        self.registration
+            .poll_io(self.get_ref(), direction, cx, operation, |_| false)
     }
 
     /// Reads into `buffer_len` bytes: a shorter read of a stream leaves nothing in the kernel.
@@ -224,7 +225,8 @@ impl<T: AsFd> AsyncFd<T> {
         operation: impl FnMut(&T) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         let drained = |&n: &usize| 0 < n && n < buffer_len;
-        self.registration.poll_io(self.get_ref(), Direction::Read, cx, operation, drained)
+        self.registration
+            .poll_io(self.get_ref(), Direction::Read, cx, operation, drained)
     }
 
     fn fd(&self) -> BorrowedFd<'_> {

@@ -46,7 +46,10 @@ impl TcpListener {
     ///
     /// That of the last address (`AddrInUse` if its port is taken), or of the look-up of a name.
     pub async fn bind(addrs: impl ToSocketAddrs) -> io::Result<Self> {
-        first_that_works(addrs, |addr| async move { mio::net::TcpListener::bind(addr).map(Self::from_mio) }).await
+        first_that_works(addrs, |addr| async move {
+            mio::net::TcpListener::bind(addr).map(Self::from_mio)
+        })
+        .await
     }
 
     fn from_mio(listener: mio::net::TcpListener) -> Self {
@@ -117,7 +120,9 @@ impl TcpListener {
 
 /// Takes the descriptor out.
 pub(super) fn into_owned<T: IntoRawFd>(fd: AsyncFd<T>) -> io::Result<OwnedFd> {
-    let io = fd.into_inner().map_err(|error: IntoInnerError<T>| io::Error::other(error.to_string()))?;
+    let io = fd
+        .into_inner()
+        .map_err(|error: IntoInnerError<T>| io::Error::other(error.to_string()))?;
     // SAFETY: `into_raw_fd` has just given this descriptor away, open.
     Ok(unsafe { OwnedFd::from_raw_fd(io.into_raw_fd()) })
 }

@@ -64,9 +64,7 @@ impl<B> Binding<B> {
             Place::Bound(_) if self.is_home(me) => Claim::Home,
             Place::Bound(home) => Claim::NotHome(home),
             Place::Unbound(_) => {
-                let Place::Unbound(kept) =
-                    std::mem::replace(&mut *place, Place::Bound(thread::current().id()))
-                else {
+                let Place::Unbound(kept) = std::mem::replace(&mut *place, Place::Bound(thread::current().id())) else {
                     unreachable!("evbase: bound under a lock")
                 };
                 self.home.store(me, Release);

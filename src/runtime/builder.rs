@@ -121,7 +121,9 @@ impl Builder {
         let runtime = self.build()?;
         let shared = runtime.shared().clone();
         let (bound, is_bound) = mpsc::sync_channel(1);
-        thread::Builder::new().name(name).spawn(move || be_home(&shared, &bound))?;
+        thread::Builder::new()
+            .name(name)
+            .spawn(move || be_home(&shared, &bound))?;
         match is_bound.recv() {
             Ok(Ok(())) => Ok(runtime),
             Ok(Err(error)) => Err(io::Error::other(error)),

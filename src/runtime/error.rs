@@ -116,9 +116,7 @@ impl<X> Error for SpawnError<X> {}
 impl fmt::Display for SpawnErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stopped => {
-                f.write_str("the runtime takes no task: it is shutting down, or was shut down")
-            }
+            Self::Stopped => f.write_str("the runtime takes no task: it is shutting down, or was shut down"),
             Self::NotHome { home } => not_home(
                 f,
                 "a future that is not Send can be spawned (elsewhere, use Spawner::spawn_with)",
@@ -151,9 +149,9 @@ pub enum WaitError {
 impl fmt::Display for WaitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InsideLoop => f.write_str(
-                "a blocking wait inside an evbase loop would block the loop; await the future instead",
-            ),
+            Self::InsideLoop => {
+                f.write_str("a blocking wait inside an evbase loop would block the loop; await the future instead")
+            }
             Self::Unbound => f.write_str(
                 "no thread has driven the runtime yet, so the wait would not end; call block_on, run or turn first",
             ),
@@ -177,9 +175,7 @@ fn not_home(f: &mut fmt::Formatter<'_>, what: &str, home: ThreadId) -> fmt::Resu
 }
 
 fn forked(f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.write_str(
-        "the runtime was made before a fork, and belongs to the parent process; make a new one in the child",
-    )
+    f.write_str("the runtime was made before a fork, and belongs to the parent process; make a new one in the child")
 }
 
 fn thread_exiting(f: &mut fmt::Formatter<'_>) -> fmt::Result {

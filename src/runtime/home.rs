@@ -206,9 +206,7 @@ impl Home {
 
     /// A stop was asked for while this home is outside the loop.
     pub(super) fn is_due(&self) -> bool {
-        self.phase.get() == Phase::Outside
-            && !self.shared.is_forked()
-            && self.shared.stops().requested()
+        self.phase.get() == Phase::Outside && !self.shared.is_forked() && self.shared.stops().requested()
     }
 
     /// Runs the loop. The caller has made sure that none runs on this thread, or has to nest.
@@ -288,9 +286,10 @@ impl Home {
     ) -> Result<(Turn, bool), RunError> {
         self.shared.counters.turns.add(1);
         let mut turn = Turn::default();
-        let sleep = !self.executor.has_ready()
-            && timeout != Some(Duration::ZERO)
-            && self.executor.park(seen);
+        let sleep = !self.executor.has_ready() && timeout != Some(Duration::ZERO) && self.executor.park(seen);
+        if sleep {
+            self.shared.counters.parks.add(1);
+        }
         let looked = self.look(if sleep { timeout } else { Some(Duration::ZERO) }, sleep);
         // What the sleep was ended by: also clears the mark of a parked home, whatever the kernel said.
         let seen_now = if sleep { self.executor.drain() } else { seen };
@@ -311,28 +310,23 @@ impl Home {
     /// Takes events from the kernel and expired timers from the clock, and wakes who waits for them.
     fn look(&self, timeout: Option<Duration>, sleep: bool) -> io::Result<(usize, usize)> {
         let mut woken = self.woken.take();
-        let looked = match self.base.borrow_mut().as_mut() {
-            // Nothing to ask the kernel or the clock for.
-            Some(base) if !sleep && base.sources() == 0 && base.timers() == 0 => Ok((0, 0)),
-            Some(base) => {
-                if sleep {
-                    self.shared.counters.parks.add(1);
-                }
-                let mut wake = |waker: Waker| {
-                    // A task of ours is scheduled right here; anybody else's waker is user code, which has to wait until
-                    // the base is free.
-                    if is_task_waker(&waker) {
-                        waker.wake();
-                    } else {
-                        woken.push(waker);
-                    }
-                };
-                base.turn(timeout, |fired| match fired {
-                    Fired::Source { event, payload, .. } => payload.event(event, &mut wake),
-                    Fired::Timer { payload, .. } => wake(payload),
-                })
-                .map(|turned| (turned.events, turned.timers))
+        let mut wake = |waker: Waker| {
+            // A task of ours is scheduled right here; anybody else's waker is user code, which has to wait until the base
+            // is free.
+            if is_task_waker(&waker) {
+                waker.wake();
+            } else {
+                woken.push(waker);
             }
+        };
+        let handler = |fired: Fired<'_, Readiness, Waker>| match fired {
+            Fired::Source { event, payload, .. } => payload.event(event, &mut wake),
+            Fired::Timer { payload, .. } => wake(payload),
+        };
+        let looked = match self.base.borrow_mut().as_mut() {
+            // Tasks are ready, and the notify fd has nothing to say that the inbox hasn't: leave the kernel alone.
+            Some(base) if !sleep && base.sources() == 0 => Ok((0, base.fire_timers(handler))),
+            Some(base) => base.turn(timeout, handler).map(|turned| (turned.events, turned.timers)),
             None => Ok((0, 0)),
         };
         for waker in woken.drain(..) {
@@ -392,7 +386,11 @@ impl Home {
         }
         let before = home.shared.stop(StopLevel::Now);
         if let Ok(_running) = Running::begin(&home) {
-            let cause = if before.requested() { Cause::of(before) } else { Cause::HomeExited };
+            let cause = if before.requested() {
+                Cause::of(before)
+            } else {
+                Cause::HomeExited
+            };
             home.close_with(cause, None);
         }
     }

@@ -48,8 +48,8 @@ pub use error::{RunError, SpawnError, SpawnErrorKind, WaitError};
 pub use home::Turn;
 pub(crate) use home::{FOREVER, Home};
 pub use metrics::Metrics;
-pub(crate) use readiness::{Direction, Seen};
 pub use readiness::Ready;
+pub(crate) use readiness::{Direction, Seen};
 pub(crate) use shared::Shared;
 pub use shutdown::{Cause, Report, Requested, Shutdown, Terminated};
 pub use signals::SignalGuard;
@@ -159,7 +159,9 @@ impl Runtime {
         }
         match self.to_drive()?.drive(Goal::default())? {
             Exit::Closed(report) => Ok(report),
-            Exit::Done | Exit::TimedOut => unreachable!("evbase: a run without a goal came to an end"),
+            Exit::Done | Exit::TimedOut => {
+                unreachable!("evbase: a run without a goal came to an end")
+            }
         }
     }
 

@@ -158,9 +158,8 @@ impl Readiness {
             | bit(event.is_readable(), Ready::READABLE)
             | bit(event.is_read_closed(), Ready::READ_CLOSED)
             | bit(event.is_priority(), Ready::PRIORITY);
-        let write = both
-            | bit(event.is_writable(), Ready::WRITABLE)
-            | bit(event.is_write_closed(), Ready::WRITE_CLOSED);
+        let write =
+            both | bit(event.is_writable(), Ready::WRITABLE) | bit(event.is_write_closed(), Ready::WRITE_CLOSED);
         for (direction, ready) in [(Direction::Read, read), (Direction::Write, write)] {
             if ready.is_empty() {
                 continue;
@@ -208,11 +207,7 @@ impl Readiness {
 /// Sources of this home.
 impl Home {
     /// Registers a descriptor, edge-triggered.
-    pub(crate) fn register(
-        &self,
-        fd: impl std::os::fd::AsFd,
-        interest: Interest,
-    ) -> io::Result<Key> {
+    pub(crate) fn register(&self, fd: impl std::os::fd::AsFd, interest: Interest) -> io::Result<Key> {
         if !self.is_open() {
             return Err(closed());
         }
@@ -246,12 +241,7 @@ impl Home {
     }
 
     /// How a source is ready, or a place among those who wait for it to be.
-    pub(crate) fn poll_source(
-        &self,
-        key: Key,
-        direction: Direction,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<Seen>> {
+    pub(crate) fn poll_source(&self, key: Key, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<Seen>> {
         let mut cloned = None;
         loop {
             let mut base = self.base();
@@ -303,5 +293,7 @@ impl Home {
 }
 
 fn closed() -> io::Error {
-    io::Error::other("the evbase runtime that this object was registered with is closed; make a new object in another one")
+    io::Error::other(
+        "the evbase runtime that this object was registered with is closed; make a new object in another one",
+    )
 }

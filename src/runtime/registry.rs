@@ -54,7 +54,7 @@ fn hold_over_forks() {
 
     // On the thread of `lock`, in the process or its child.
     extern "C" fn unlock() {
-        let _ = HELD.try_with(Cell::take);
+        drop(HELD.try_with(Cell::take));
     }
 
     INSTALLED.call_once(|| {

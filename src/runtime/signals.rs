@@ -36,9 +36,8 @@ impl SignalGuard {
             };
             // SAFETY: the action is async-signal-safe: an atomic swap, and `request`, which says it is. It borrows its
             // handles; the registry drops them outside of any handler.
-            let id = unsafe { signal_hook_registry::register(signal, on_signal) }.map_err(|error| {
-                io::Error::new(error.kind(), format!("signal {signal} can't be handled: {error}"))
-            })?;
+            let id = unsafe { signal_hook_registry::register(signal, on_signal) }
+                .map_err(|error| io::Error::new(error.kind(), format!("signal {signal} can't be handled: {error}")))?;
             guard.ids.push(id);
         }
         Ok(guard)

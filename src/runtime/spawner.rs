@@ -82,8 +82,7 @@ impl Spawner {
         if self.shared.is_forked() {
             return Err(SpawnError::new(SpawnErrorKind::Forked, future));
         }
-        executor::spawn(self.shared.inbox(), future)
-            .map_err(|future| SpawnError::new(SpawnErrorKind::Stopped, future))
+        executor::spawn(self.shared.inbox(), future).map_err(|future| SpawnError::new(SpawnErrorKind::Stopped, future))
     }
 
     /// Spawns a task whose future need not be `Send`: the closure goes home, makes the future there, and the future lives
@@ -152,20 +151,26 @@ impl<C: FnOnce() -> F, F: Future> Future for MakeFuture<C, F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         if let MakeFutureProjection::Closure { make } = self.as_mut().project() {
-            let make = make.take().expect("evbase: a task was polled after its closure panicked");
+            let make = make
+                .take()
+                .expect("evbase: a task was polled after its closure panicked");
             let future = make();
             self.set(Self::Future { future });
         }
         match self.project() {
             MakeFutureProjection::Future { future } => future.poll(cx),
-            MakeFutureProjection::Closure { .. } => unreachable!("evbase: the closure was just replaced"),
+            MakeFutureProjection::Closure { .. } => {
+                unreachable!("evbase: the closure was just replaced")
+            }
         }
     }
 }
 
 impl Spawn for Spawner {
     fn spawn_obj(&self, future: FutureObj<'static, ()>) -> Result<(), FuturesSpawnError> {
-        self.try_spawn(future).map(drop).map_err(|_| FuturesSpawnError::shutdown())
+        self.try_spawn(future)
+            .map(drop)
+            .map_err(|_| FuturesSpawnError::shutdown())
     }
 
     fn status(&self) -> Result<(), FuturesSpawnError> {
@@ -259,7 +264,9 @@ impl Spawn for LocalSpawner {
 
 impl LocalSpawn for LocalSpawner {
     fn spawn_local_obj(&self, future: LocalFutureObj<'static, ()>) -> Result<(), FuturesSpawnError> {
-        self.spawn_local(future).map(drop).map_err(|_| FuturesSpawnError::shutdown())
+        self.spawn_local(future)
+            .map(drop)
+            .map_err(|_| FuturesSpawnError::shutdown())
     }
 
     fn status_local(&self) -> Result<(), FuturesSpawnError> {

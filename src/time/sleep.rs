@@ -28,10 +28,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 
 /// Sleeps until a point in time; one in the past is ready at once.
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep {
-        deadline,
-        armed: None,
-    }
+    Sleep { deadline, armed: None }
 }
 
 /// The future of [`sleep`] and [`sleep_until`].
@@ -125,10 +122,7 @@ impl Future for Sleep {
         let Some(key) = home.arm(self.deadline, cx) else {
             panic!("evbase: a Sleep was polled while its runtime closes, where it would never be ready");
         };
-        self.armed = Some(Armed {
-            home: home.id(),
-            key,
-        });
+        self.armed = Some(Armed { home: home.id(), key });
         Poll::Pending
     }
 }

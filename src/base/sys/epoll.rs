@@ -48,12 +48,7 @@ impl Queue {
         })
     }
 
-    pub(in super::super) fn add(
-        &mut self,
-        fd: RawFd,
-        watch: Watch,
-        known: Known,
-    ) -> io::Result<()> {
+    pub(in super::super) fn add(&mut self, fd: RawFd, watch: Watch, known: Known) -> io::Result<()> {
         let Err(error) = self.control(libc::EPOLL_CTL_ADD, fd, watch) else {
             // The kernel finds a registration by number and open file. That it accepted this one proves that the
             // file behind a source known under the same number is no longer open under it.
@@ -69,12 +64,7 @@ impl Queue {
         }
     }
 
-    pub(in super::super) fn modify(
-        &mut self,
-        fd: RawFd,
-        _old: Watch,
-        new: Watch,
-    ) -> io::Result<()> {
+    pub(in super::super) fn modify(&mut self, fd: RawFd, _old: Watch, new: Watch) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, fd, new)
     }
 
@@ -107,8 +97,7 @@ impl Queue {
     }
 
     fn resize(&mut self, len: usize) {
-        self.events
-            .resize(len, libc::epoll_event { events: 0, u64: 0 });
+        self.events.resize(len, libc::epoll_event { events: 0, u64: 0 });
     }
 
     fn control(&self, operation: libc::c_int, fd: RawFd, watch: Watch) -> io::Result<()> {
@@ -151,10 +140,7 @@ fn translate(flags: u32) -> Event {
     event.set_if(Event::READABLE, has(libc::EPOLLIN));
     event.set_if(Event::WRITABLE, has(libc::EPOLLOUT));
     event.set_if(Event::PRIORITY, has(libc::EPOLLPRI));
-    event.set_if(
-        Event::READ_CLOSED,
-        has(libc::EPOLLRDHUP) || has(libc::EPOLLHUP),
-    );
+    event.set_if(Event::READ_CLOSED, has(libc::EPOLLRDHUP) || has(libc::EPOLLHUP));
     event.set_if(Event::WRITE_CLOSED, has(libc::EPOLLHUP));
     event.set_if(Event::ERROR, has(libc::EPOLLERR));
     event
@@ -164,11 +150,7 @@ fn translate(flags: u32) -> Event {
 static MILLISECONDS_ONLY: AtomicBool = AtomicBool::new(cfg!(evbase_millisecond_waits));
 
 /// One wait, with the most exact call that the timeout needs and the kernel has.
-fn wait(
-    epoll: &OwnedFd,
-    events: &mut [libc::epoll_event],
-    timeout: Option<Duration>,
-) -> io::Result<usize> {
+fn wait(epoll: &OwnedFd, events: &mut [libc::epoll_event], timeout: Option<Duration>) -> io::Result<usize> {
     let timeout = match timeout {
         None => return wait_milliseconds(epoll, events, -1),
         Some(Duration::ZERO) => return wait_milliseconds(epoll, events, 0),
@@ -190,28 +172,13 @@ fn milliseconds(timeout: Duration) -> libc::c_int {
     libc::c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
 }
 
-fn wait_milliseconds(
-    epoll: &OwnedFd,
-    events: &mut [libc::epoll_event],
-    timeout: libc::c_int,
-) -> io::Result<usize> {
+fn wait_milliseconds(epoll: &OwnedFd, events: &mut [libc::epoll_event], timeout: libc::c_int) -> io::Result<usize> {
     // SAFETY: the kernel writes at most `len` events to the slice, which is borrowed for the length of the call.
-    let count = unsafe {
-        libc::epoll_wait(
-            epoll.as_raw_fd(),
-            events.as_mut_ptr(),
-            count_of(events),
-            timeout,
-        )
-    };
+    let count = unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), count_of(events), timeout) };
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
-fn wait_exactly(
-    epoll: &OwnedFd,
-    events: &mut [libc::epoll_event],
-    timeout: Duration,
-) -> io::Result<usize> {
+fn wait_exactly(epoll: &OwnedFd, events: &mut [libc::epoll_event], timeout: Duration) -> io::Result<usize> {
     /// `struct __kernel_timespec`, which has 64 bits a field on every architecture, as libc's has not.
     #[repr(C)]
     struct Timespec {

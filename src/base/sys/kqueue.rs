@@ -101,12 +101,7 @@ impl Queue {
         })
     }
 
-    pub(in super::super) fn add(
-        &mut self,
-        fd: RawFd,
-        watch: Watch,
-        known: Known,
-    ) -> io::Result<()> {
+    pub(in super::super) fn add(&mut self, fd: RawFd, watch: Watch, known: Known) -> io::Result<()> {
         check(watch.interest)?;
         if is_file(fd)? {
             return Err(unsupported(fd));
@@ -208,16 +203,7 @@ impl Queue {
         change.0.udata = token as usize as _;
         // SAFETY: the kernel reads one change, which outlives the call, and writes no events, for there is room for
         // none. The queue is ours, and this is the thread that owns the base.
-        let result = unsafe {
-            abi::kevent(
-                self.raw(),
-                &raw const change.0,
-                1,
-                ptr::null_mut(),
-                0,
-                ptr::null(),
-            )
-        };
+        let result = unsafe { abi::kevent(self.raw(), &raw const change.0, 1, ptr::null_mut(), 0, ptr::null()) };
         if result >= 0 {
             return Ok(());
         }

@@ -33,10 +33,7 @@ fn check<T>(wheel: &Wheel<T>) {
                 node.deadline.max(wheel.elapsed) >> TICK_BITS,
                 wheel.elapsed >> TICK_BITS,
             );
-            assert_eq!(
-                (level_of(elapsed, tick), digit_of(tick, level)),
-                (level, digit)
-            );
+            assert_eq!((level_of(elapsed, tick), digit_of(tick, level)), (level, digit));
             earliest = earliest.min(node.deadline);
             (previous, index) = (index, node.next);
             linked += 1;
@@ -48,11 +45,7 @@ fn check<T>(wheel: &Wheel<T>) {
     for level in 0..LEVELS {
         assert_eq!(wheel.levels >> level & 1 == 1, wheel.occupied[level] != 0);
     }
-    let waiting = wheel
-        .nodes
-        .iter()
-        .filter(|node| node.place == EXPIRED)
-        .count();
+    let waiting = wheel.nodes.iter().filter(|node| node.place == EXPIRED).count();
     assert_eq!(linked + waiting, wheel.len());
 }
 
@@ -66,28 +59,14 @@ fn a_key_is_eight_bytes_and_a_node_forty() {
 fn a_wheel_that_was_never_used_has_allocated_nothing() {
     let wheel = Wheel::<u64>::new();
     assert_eq!(
-        (
-            wheel.slots.capacity(),
-            wheel.nodes.capacity(),
-            wheel.expired.capacity()
-        ),
+        (wheel.slots.capacity(), wheel.nodes.capacity(), wheel.expired.capacity()),
         (0, 0, 0)
     );
 }
 
 #[test]
 fn a_timer_fires_at_its_nanosecond_and_not_before() {
-    for deadline in [
-        1,
-        1023,
-        1024,
-        1025,
-        65_535,
-        65_536,
-        SECOND,
-        u64::MAX - 1,
-        u64::MAX,
-    ] {
+    for deadline in [1, 1023, 1024, 1025, 65_535, 65_536, SECOND, u64::MAX - 1, u64::MAX] {
         let mut wheel = Wheel::new();
         wheel.arm(deadline, ());
         assert_eq!(wheel.next_deadline(), Some(deadline));
@@ -114,10 +93,7 @@ fn timers_fire_in_the_order_of_deadlines_then_of_arming() {
     let mut wheel = Wheel::new();
     // Stamps wrap around in the midst of this.
     wheel.next_stamp = u32::MAX - 3;
-    for (payload, deadline) in [7, 5, 5, 9 * SECOND, 5, 7, 2_000, 5]
-        .into_iter()
-        .enumerate()
-    {
+    for (payload, deadline) in [7, 5, 5, 9 * SECOND, 5, 7, 2_000, 5].into_iter().enumerate() {
         wheel.arm(deadline, payload);
     }
     assert_eq!(fire(&mut wheel, 10 * SECOND), [1, 2, 4, 7, 0, 5, 6, 3]);
@@ -306,11 +282,7 @@ fn compare_with_the_model(seed: u64, operations: usize, most: usize, span: fn(&m
             }
             _ => {
                 // To just before, at, or just after the next deadline, or anywhere.
-                let first = model
-                    .timers
-                    .keys()
-                    .next()
-                    .map_or(now, |(deadline, _)| *deadline);
+                let first = model.timers.keys().next().map_or(now, |(deadline, _)| *deadline);
                 let to = match random.below(5) {
                     0 => first.saturating_sub(1),
                     1 => first,
@@ -323,14 +295,8 @@ fn compare_with_the_model(seed: u64, operations: usize, most: usize, span: fn(&m
                 } else {
                     model.timers.split_off(&(now + 1, 0))
                 };
-                let due: Vec<_> = std::mem::replace(&mut model.timers, later)
-                    .into_values()
-                    .collect();
-                assert_eq!(
-                    fire(&mut wheel, now),
-                    due,
-                    "seed {seed}, operation {operation}"
-                );
+                let due: Vec<_> = std::mem::replace(&mut model.timers, later).into_values().collect();
+                assert_eq!(fire(&mut wheel, now), due, "seed {seed}, operation {operation}");
             }
         }
         let bound = wheel.next_deadline();
@@ -425,8 +391,5 @@ fn costs() {
         black_box(fire(&mut wheel, now));
         turns += 1;
     }
-    println!(
-        "fire 100k in one second, {turns} turns: {:?}",
-        start.elapsed()
-    );
+    println!("fire 100k in one second, {turns} turns: {:?}", start.elapsed());
 }
