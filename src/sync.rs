@@ -5,6 +5,7 @@
 
 #[cfg(not(evbase_loom))]
 mod imp {
+    pub(crate) use std::cell::Cell;
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{AtomicUsize, fence};
     pub(crate) use std::thread_local;
@@ -34,7 +35,7 @@ mod imp {
 
 #[cfg(evbase_loom)]
 mod imp {
-    pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::cell::{Cell, UnsafeCell};
     pub(crate) use loom::sync::Arc;
     pub(crate) use loom::sync::atomic::{AtomicUsize, fence};
     pub(crate) use loom::thread_local;

@@ -32,7 +32,8 @@ thread_local! {
 ///
 /// This thread is the executor's home, and the executor stays where it is until this is called again on this thread.
 pub(crate) unsafe fn set(executor: Option<&Executor>) {
-    CURRENT.with(|current| {
+    // Where thread-locals need a key, this one is gone when the thread exits: then nobody is inside of anything.
+    let _ = CURRENT.try_with(|current| {
         current.set(Current {
             inbox: executor.map_or(ptr::null(), |executor| Arc::as_ptr(&executor.inbox)),
             executor: executor.map_or(ptr::null(), ptr::from_ref),
@@ -43,7 +44,7 @@ pub(crate) unsafe fn set(executor: Option<&Executor>) {
 /// Calls `f` with the executor of `inbox`, if this thread is inside of it.
 #[inline]
 pub(super) fn with<R>(inbox: &Arc<Inbox>, f: impl FnOnce(&Executor) -> R) -> Option<R> {
-    let current = CURRENT.with(Cell::get);
+    let current = CURRENT.try_with(Cell::get).ok()?;
     if current.inbox != Arc::as_ptr(inbox) {
         return None;
     }

@@ -2,12 +2,14 @@
 
 use std::any::Any;
 use std::mem;
-use std::panic::{UnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
 /// Runs `code`; a panic ends there, with its payload.
-pub(crate) fn run<R>(code: impl FnOnce() -> R + UnwindSafe) -> Option<R> {
-    match catch_unwind(code) {
+///
+/// What the code leaves half done is either gone with it or meant to be left like that: callers drop values and wake wakers.
+pub(crate) fn run<R>(code: impl FnOnce() -> R) -> Option<R> {
+    match catch_unwind(AssertUnwindSafe(code)) {
         Ok(value) => Some(value),
         Err(payload) => {
             drop_payload(payload);
@@ -18,7 +20,7 @@ pub(crate) fn run<R>(code: impl FnOnce() -> R + UnwindSafe) -> Option<R> {
 
 /// Drops a value whose destructor may panic.
 pub(crate) fn drop_value<T>(value: T) {
-    run(std::panic::AssertUnwindSafe(|| drop(value)));
+    run(|| drop(value));
 }
 
 /// Wakes a waker that may be anybody's.
@@ -28,7 +30,7 @@ pub(crate) fn wake(waker: Waker) {
 
 /// Drops what a panic threw. Its destructor may panic as well; what that throws is leaked.
 pub(crate) fn drop_payload(payload: Box<dyn Any + Send>) {
-    if let Err(again) = catch_unwind(std::panic::AssertUnwindSafe(|| drop(payload))) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         mem::forget(again);
     }
 }

@@ -1,7 +1,6 @@
 //! The shared half of an executor: the gate, and the way to wake a home that sleeps behind it.
 
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::ptr::NonNull;
 
 use super::gate::{Admission, Gate, Messages, MustRing, Node, NodeVtable, Refused, StopLevel, Stops};
@@ -131,6 +130,6 @@ impl<C: FnOnce() + Send + 'static> Message<C> {
     unsafe fn deliver(node: NonNull<Node>, _: &Executor) {
         // SAFETY: the caller's promise; the message was leaked by `send` and is delivered once.
         let message = unsafe { Box::from_raw(node.as_ptr().cast::<Self>()) };
-        guard::run(AssertUnwindSafe(message.closure));
+        guard::run(message.closure);
     }
 }

@@ -107,7 +107,7 @@ impl<T> JoinHandle<T> {
     /// Asks home to drop the task's future, which it does before it would poll it again; the handle then gives an error
     /// that [is cancelled](JoinError::is_cancelled). Does nothing to a task that has completed.
     ///
-    /// From any thread; it never blocks, and runs no destructor here, unless the task is one that was refused.
+    /// From any thread; it never blocks, and runs no destructor here.
     pub fn abort(&self) {
         if let Some(task) = &self.task {
             task.abort();
@@ -150,12 +150,12 @@ impl<T> JoinHandle<T> {
     }
 
     /// Leaves the waker in the join cell. False: the task has ended meanwhile.
-    fn register(&self, waker: &Waker) -> bool {
+    fn register(&mut self, waker: &Waker) -> bool {
         let Some(TaskRef(task)) = &self.task else {
             return false;
         };
         // SAFETY: the handle holds a reference. Between `take_join_waker_back` and `give_join_waker` the cell is the
-        // handle's, which `&mut self` of the caller makes the only one.
+        // handle's, and `&mut self` makes this the only use of it.
         unsafe {
             let state = task.state();
             if state.has_join_waker() && !state.take_join_waker_back() {

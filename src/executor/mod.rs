@@ -204,18 +204,14 @@ impl Executor {
     pub(crate) fn run(&self, limit: u32, mut root: Option<&mut dyn Root>, go_on: impl Fn() -> bool) -> (u32, bool) {
         let mut polls = 0;
         let mut root_done = false;
-        while polls < limit && !root_done && (polls == 0 || go_on()) {
+        while polls < limit && !root_done && go_on() {
             let Some(task) = self.ready.borrow_mut().pop_front() else {
                 break;
             };
             polls += 1;
             self.budget.set(BUDGET);
             if task == self.root {
-                root_done = match &mut root {
-                    Some(root) => self.poll_root(&mut **root),
-                    // Woken by a waker from an earlier `block_on`.
-                    None => self.root_is_idle(),
-                };
+                root_done = root.as_deref_mut().is_some_and(|root| self.poll_root(root));
             } else {
                 // SAFETY: home; the queue names tasks whose futures live, and home's reference with them.
                 unsafe { self.poll_task(task) };
@@ -242,30 +238,27 @@ impl Executor {
         }
     }
 
+    /// True when the root has come to its end.
     fn poll_root(&self, root: &mut dyn Root) -> bool {
         // SAFETY: `self` holds a reference to its root task, and this is home. The waker is not dropped, and lives for
         // the poll only.
         unsafe {
             self.root.run_cell().set(Run::Running);
             let waker = ManuallyDrop::new(self.root.borrowed_waker());
-            if root.poll(&mut Context::from_waker(&waker)) {
-                self.root_is_idle();
-                return true;
+            let done = root.poll(&mut Context::from_waker(&waker));
+            if done {
+                self.root.run_cell().set(Run::Idle);
+            } else {
+                self.suspend(self.root);
             }
-            self.suspend(self.root);
-            false
+            done
         }
-    }
-
-    fn root_is_idle(&self) -> bool {
-        // SAFETY: `self` holds a reference to its root task, and this is home.
-        unsafe { self.root.run_cell() }.set(Run::Idle);
-        false
     }
 
     /// Schedules the root, so that the next `run` polls it.
     pub(crate) fn wake_root(&self) {
-        self.wake(self.root);
+        // SAFETY: home, which holds a reference to its root task.
+        unsafe { self.wake(self.root) };
     }
 
     /// After a poll that is pending: queues the task again if it was woken meanwhile.
@@ -275,15 +268,22 @@ impl Executor {
     /// Home; the task's future lives.
     unsafe fn suspend(&self, task: RawTask) {
         // SAFETY: the caller's promise.
-        let run = unsafe { task.run_cell() };
-        if run.replace(Run::Idle) == Run::RunningWoken {
-            self.wake(task);
+        unsafe {
+            let woken = task.run_cell().get() == Run::RunningWoken;
+            task.run_cell().set(Run::Idle);
+            if woken {
+                self.wake(task);
+            }
         }
     }
 
-    /// Schedules a task. Home only, on a task that somebody holds a reference to.
-    fn wake(&self, task: RawTask) {
-        // SAFETY: the caller holds a reference; this is home.
+    /// Schedules a task.
+    ///
+    /// # Safety
+    ///
+    /// Home; somebody holds a reference to the task during the call.
+    unsafe fn wake(&self, task: RawTask) {
+        // SAFETY: the caller's promise.
         let run = unsafe { task.run_cell() };
         match run.get() {
             Run::Idle if !self.closing.get() => {
@@ -297,27 +297,36 @@ impl Executor {
     }
 
     /// A task came through the inbox, for the first time or woken or aborted.
-    fn deliver(&self, task: RawTask) {
-        // SAFETY: the inbox's reference came with it; this is home.
+    ///
+    /// # Safety
+    ///
+    /// Home, which has just taken the task from the inbox, with the inbox's reference.
+    unsafe fn deliver(&self, task: RawTask) {
+        // SAFETY: the inbox's reference keeps the task until `State::deliver` gives it back. From then on only home's own
+        // keeps it, which there is while the future lives: so that is asked first.
         unsafe {
-            let state = task.state();
-            if task.run_cell().get() == Run::Away {
-                // The inbox's reference becomes home's.
-                state.arrive();
-                self.accept(task);
-                if self.closing.get() {
-                    self.cancel(task);
-                } else {
-                    task.run_cell().set(Run::Queued);
-                    self.ready.borrow_mut().push_back(task);
+            match task.run_cell().get() {
+                Run::Away => {
+                    // The inbox's reference becomes home's.
+                    task.state().arrive();
+                    self.accept(task);
+                    if self.closing.get() {
+                        self.cancel(task);
+                    } else {
+                        task.run_cell().set(Run::Queued);
+                        self.ready.borrow_mut().push_back(task);
+                    }
                 }
-                return;
-            }
-            if state.deliver() {
-                return task.free();
-            }
-            if task.run_cell().get() != Run::Done {
-                self.wake(task);
+                Run::Done => {
+                    if task.state().deliver() {
+                        task.free();
+                    }
+                }
+                _ => {
+                    // Not the last: home has one.
+                    task.state().deliver();
+                    self.wake(task);
+                }
             }
         }
     }

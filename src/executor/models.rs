@@ -279,6 +279,38 @@ fn an_abort_and_a_wake_up_from_abroad() {
     });
 }
 
+/// Task: a task completes while it stands in the inbox ∥ the last waker is dropped. Two threads, four preemptions.
+#[test]
+fn a_completed_task_is_delivered_while_its_last_waker_goes() {
+    model(4, || {
+        let (home, inbox) = Home::new();
+        let (waking, woken) = (Arc::new(Mutex::new(None)), Arc::new(Notify::new()));
+        let waker_thread = {
+            let (waking, woken) = (waking.clone(), woken.clone());
+            thread::spawn(move || {
+                let waker: Option<Waker> = waking.lock().take();
+                let posted = waker.as_ref().map(Waker::wake_by_ref).is_some();
+                woken.notify();
+                drop(waker);
+                posted
+            })
+        };
+        let future = poll_fn(move |cx| {
+            *waking.lock() = Some(cx.waker().clone());
+            // In the middle of the poll, the other thread may wake; then the task completes.
+            woken.wait();
+            waking.lock().take();
+            Poll::Ready(())
+        });
+        drop(home.executor.spawn_local(future));
+        home.drive(|_| true);
+        home.drive(|_| true);
+        waker_thread.join().unwrap();
+        home.close();
+        drop(inbox);
+    });
+}
+
 /// Join cell: complete ∥ poll of the handle, twice with different wakers. Two threads, three preemptions.
 #[test]
 fn whoever_joins_is_woken() {

@@ -9,7 +9,6 @@
 //! else. `RawTask` is a task without its type, and counts no reference by itself.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,7 +22,7 @@ use super::inbox::Inbox;
 use super::join::JoinError;
 use super::state::State;
 use super::{Executor, current};
-use crate::sync::{Arc, UnsafeCell};
+use crate::sync::{Arc, Cell, UnsafeCell};
 
 /// Where a task stands at home. Home only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +102,7 @@ impl<F: Future> Task<F> {
     fn allocate(future: F, inbox: Arc<Inbox>, state: State, run: Run) -> RawTask {
         let task = Box::new(Self {
             header: Header {
-                node: Node::new((&raw const Self::VTABLE_REF.node).cast()),
+                node: Node::new((&raw const *Self::VTABLE_REF).cast()),
                 inbox,
                 state,
                 join_cell: UnsafeCell::new(None),
@@ -165,7 +164,7 @@ impl<F: Future> Task<F> {
         // SAFETY: the caller's promise. A destructor that panics has dropped what it could; the place is overwritten
         // without being dropped again.
         unsafe {
-            guard::run(AssertUnwindSafe(|| stage.drop_in_place()));
+            guard::run(|| stage.drop_in_place());
             stage.write(Stage::Output(output));
         }
     }
@@ -237,7 +236,8 @@ pub(super) unsafe fn post<F: Future>(future: F, inbox: &Arc<Inbox>) -> Result<Ra
 ///
 /// `node` is a task's, taken from the gate by home, whose executor is `home`.
 unsafe fn deliver(node: NonNull<Node>, home: &Executor) {
-    home.deliver(RawTask(node.cast()));
+    // SAFETY: the caller's promise: the inbox's reference comes with the node.
+    unsafe { home.deliver(RawTask(node.cast())) }
 }
 
 impl RawTask {
@@ -342,7 +342,7 @@ impl RawTask {
                 }
             }
             if !completed.joined {
-                guard::run(AssertUnwindSafe(|| (self.vtable().drop_output)(self)));
+                guard::run(|| (self.vtable().drop_output)(self));
             }
             self.release();
         }
@@ -367,7 +367,12 @@ impl RawTask {
     /// The last reference is gone.
     pub(super) unsafe fn free(self) {
         // SAFETY: the caller's promise.
-        unsafe { (self.vtable().free)(self) }
+        unsafe {
+            // In a model, whoever still reads home's words is found out.
+            #[cfg(evbase_loom)]
+            self.header().run.set(Run::Done);
+            (self.vtable().free)(self)
+        }
     }
 
     /// Schedules the task: from any thread, keeping the caller's reference.
@@ -426,7 +431,7 @@ impl RawTask {
     /// # Safety
     ///
     /// The join handle, while JOIN_WAKER is not set and the task not complete, or after `State` gave the cell back.
-    pub(super) unsafe fn join_cell(self) -> &'static UnsafeCell<Option<Waker>> {
+    pub(super) unsafe fn join_cell<'a>(self) -> &'a UnsafeCell<Option<Waker>> {
         // SAFETY: the caller's promise; it uses the cell while it holds its reference.
         unsafe { &self.0.as_ref().join_cell }
     }

@@ -85,7 +85,9 @@ impl<'a, T> ReadyGuard<'a, T> {
             };
             if let Some(home) = context::home(id) {
                 home.clear(key, direction, seen, ready);
-            } else if let Some(shared) = registry::find(id) {
+            } else if let Some(shared) = registry::find(id)
+                && !shared.is_forked()
+            {
                 // A guard that was sent abroad.
                 let _ = shared.inbox().send(move || {
                     if let Some(home) = context::home(id) {

@@ -86,6 +86,8 @@ impl Registration {
     /// Registers the descriptor for the direction, unless it is.
     pub(super) fn register(&self, home: &Home, fd: impl AsFd, direction: Direction) -> io::Result<Key> {
         let wanted = bit(direction);
+        // User code, which may panic, or come back here: not under a borrow, and before anything is claimed.
+        let fd = fd.as_fd();
         match self.home.compare_exchange(0, home.id(), Relaxed, Relaxed) {
             Ok(_) => {
                 // It is this home's from here on; nobody else gets further than the comparison.

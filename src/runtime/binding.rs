@@ -1,5 +1,6 @@
 //! Who is home: decided once, by the first thread that drives a runtime, or closes it.
 
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::thread::{self, ThreadId};
 
@@ -11,15 +12,12 @@ pub(crate) type ThreadNumber = usize;
 /// Keeps what goes to the home thread until there is one.
 #[derive(Debug)]
 pub(crate) struct Binding<B> {
-    /// Zero until bound. Set before `place` is unlocked: a fast answer to "am I home?".
+    /// Zero until bound. Set before `kept` is unlocked: a fast answer to "am I home?".
     home: AtomicUsize,
-    place: Mutex<Place<B>>,
-}
-
-#[derive(Debug)]
-enum Place<B> {
-    Unbound(B),
-    Bound(ThreadId),
+    /// The same thread, for humans. Set under the lock, read without it.
+    thread: OnceLock<ThreadId>,
+    /// `None` once it is bound.
+    kept: Mutex<Option<B>>,
 }
 
 /// What a thread that wants to be home finds.
@@ -37,7 +35,8 @@ impl<B> Binding<B> {
     pub(crate) fn new(kept: B) -> Self {
         Self {
             home: AtomicUsize::new(0),
-            place: Mutex::new(Place::Unbound(kept)),
+            thread: OnceLock::new(),
+            kept: Mutex::new(Some(kept)),
         }
     }
 
@@ -51,25 +50,20 @@ impl<B> Binding<B> {
     }
 
     pub(crate) fn home(&self) -> Option<ThreadId> {
-        match *self.place.lock() {
-            Place::Unbound(_) => None,
-            Place::Bound(home) => Some(home),
-        }
+        self.thread.get().copied()
     }
 
     /// Becomes home, if nobody is yet.
     pub(crate) fn claim(&self, me: ThreadNumber) -> Claim<B> {
-        let mut place = self.place.lock();
-        match *place {
-            Place::Bound(_) if self.is_home(me) => Claim::Home,
-            Place::Bound(home) => Claim::NotHome(home),
-            Place::Unbound(_) => {
-                let Place::Unbound(kept) = std::mem::replace(&mut *place, Place::Bound(thread::current().id())) else {
-                    unreachable!("evbase: bound under a lock")
-                };
+        let mut kept = self.kept.lock();
+        match kept.take() {
+            Some(kept) => {
+                self.thread.get_or_init(|| thread::current().id());
                 self.home.store(me, Release);
                 Claim::Won(kept)
             }
+            None if self.is_home(me) => Claim::Home,
+            None => Claim::NotHome(self.home().expect("evbase: a bound runtime knows its home")),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! that it is there for the destructors of other thread-locals, and while the guard closes what is left.
 
 use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -17,18 +18,24 @@ thread_local! {
     static BOUND: Bound = const { Bound { homes: RefCell::new(Vec::new()) } };
     static NUMBER: Cell<ThreadNumber> = const { Cell::new(0) };
     static LOOPS: Cell<usize> = const { Cell::new(0) };
-    static INNERMOST: Cell<Option<ManuallyDrop<Rc<Frame>>>> = const { Cell::new(None) };
+    static CONTEXTS: Cell<ManuallyDrop<Contexts>> = const { Cell::new(ManuallyDrop::new(Vec::new())) };
 }
+
+/// The stack of contexts, each with a number by which its guard finds it.
+type Contexts = Vec<(u64, Rc<Home>)>;
 
 /// The number of this thread.
 pub(super) fn thread_number() -> ThreadNumber {
     static LAST: AtomicUsize = AtomicUsize::new(0);
-    NUMBER.with(|number| {
+    let new = || LAST.fetch_add(1, Relaxed) + 1;
+    let number = NUMBER.try_with(|number| {
         if number.get() == 0 {
-            number.set(LAST.fetch_add(1, Relaxed) + 1);
+            number.set(new());
         }
         number.get()
-    })
+    });
+    // Where thread-locals need a key, this one is gone when the thread exits: then this is nobody's home.
+    number.unwrap_or_else(|_| new())
 }
 
 /// The runtimes bound to this thread. Its destructor is the thread-exit guard.
@@ -38,6 +45,10 @@ struct Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
+        if inside_loop() {
+            // `process::exit` in a task: nothing is dropped under a poll, and the process takes it all along.
+            return std::mem::forget(self.homes.take());
+        }
         loop {
             // Closing runs user code: not under the borrow.
             let Some(home) = self.homes.borrow_mut().pop() else {
@@ -74,12 +85,8 @@ pub(super) fn unbind(home: &Rc<Home>) {
 /// The home of the runtime with this id, if it is on this thread and not gone.
 pub(crate) fn home(id: u64) -> Option<Rc<Home>> {
     // In the guard's destructor the list can't be reached any more; the home that it closes is a context then.
-    let mut frame = innermost();
-    while let Some(this) = frame {
-        if this.home.id() == id {
-            return Some(this.home.clone());
-        }
-        frame = this.below.clone();
+    if let Some(home) = find(|home| home.id() == id) {
+        return Some(home);
     }
     BOUND
         .try_with(|bound| {
@@ -108,7 +115,7 @@ pub(super) fn sweep_but(id: u64) {
 
 /// Whether a loop of evbase runs on this thread, further out in the stack.
 pub(super) fn inside_loop() -> bool {
-    LOOPS.get() > 0
+    LOOPS.try_with(Cell::get).is_ok_and(|loops| loops > 0)
 }
 
 /// Counts a running loop while it lives.
@@ -116,74 +123,78 @@ pub(super) struct InLoop(());
 
 impl InLoop {
     pub(super) fn begin() -> Self {
-        LOOPS.set(LOOPS.get() + 1);
+        let _ = LOOPS.try_with(|loops| loops.set(loops.get() + 1));
         Self(())
     }
 }
 
 impl Drop for InLoop {
     fn drop(&mut self) {
-        LOOPS.set(LOOPS.get() - 1);
+        let _ = LOOPS.try_with(|loops| loops.set(loops.get() - 1));
     }
 }
 
-/// One context in the stack.
-struct Frame {
-    home: Rc<Home>,
-    below: Option<Rc<Frame>>,
-    /// Contexts that don't end in the order of their making (guards can be dropped at will) are passed over.
-    live: Cell<bool>,
+/// A context, until it is dropped. Guards can be dropped in any order.
+pub(super) struct Context {
+    number: u64,
+    not_send: PhantomData<*const ()>,
 }
-
-/// A context, until it is dropped.
-pub(super) struct Context(Rc<Frame>);
 
 impl Context {
     pub(super) fn enter(home: &Rc<Home>) -> Self {
-        let frame = Rc::new(Frame {
-            home: home.clone(),
-            below: innermost(),
-            live: Cell::new(true),
+        let number = with_contexts(|contexts| {
+            let number = contexts.last().map_or(0, |(number, _)| number + 1);
+            contexts.push((number, home.clone()));
+            number
         });
-        set_innermost(Some(frame.clone()));
-        Self(frame)
+        Self {
+            number: number.unwrap_or(0),
+            not_send: PhantomData,
+        }
     }
 }
 
 impl Drop for Context {
     fn drop(&mut self) {
-        self.0.live.set(false);
-        let mut top = innermost();
-        while let Some(frame) = &top {
-            if frame.live.get() {
-                break;
-            }
-            top = frame.below.clone();
-        }
-        set_innermost(top);
+        let left = with_contexts(|contexts| {
+            let at = contexts.iter().rposition(|(number, _)| *number == self.number)?;
+            Some(contexts.remove(at))
+        });
+        drop(left);
     }
 }
 
-fn innermost() -> Option<Rc<Frame>> {
-    let top = INNERMOST.take();
-    let copy = top.as_deref().cloned();
-    INNERMOST.set(top);
-    copy
+/// Changes the stack, and says who is innermost.
+fn with_contexts<R>(change: impl FnOnce(&mut Contexts) -> R) -> Option<R> {
+    let stack = CONTEXTS.try_with(|stack| {
+        let mut contexts = ManuallyDrop::into_inner(stack.take());
+        let result = change(&mut contexts);
+        // SAFETY: the executor is that of a home on this thread (`Home` is not `Send`), and the stack keeps the home until
+        // this function is called again; what that takes out is dropped after the call.
+        unsafe { current::set(contexts.last().map(|(_, home)| home.executor())) };
+        if contexts.is_empty() {
+            // There is no destructor that would free the memory.
+            contexts = Vec::new();
+        }
+        stack.set(ManuallyDrop::new(contexts));
+        result
+    });
+    stack.ok()
 }
 
-fn set_innermost(frame: Option<Rc<Frame>>) {
-    // SAFETY: the executor is that of a home on this thread (`Home` is not `Send`), and the frame, kept in `INNERMOST`,
-    // keeps the home until this function is called again.
-    unsafe { current::set(frame.as_ref().map(|frame| frame.home.executor())) };
-    let before = INNERMOST.replace(frame.map(ManuallyDrop::new));
-    drop(before.map(ManuallyDrop::into_inner));
+/// The innermost context's home for which the condition holds.
+fn find(condition: impl FnMut(&&Rc<Home>) -> bool) -> Option<Rc<Home>> {
+    let found = CONTEXTS.try_with(|stack| {
+        let contexts = stack.take();
+        let home = contexts.iter().rev().map(|(_, home)| home).find(condition).cloned();
+        stack.set(contexts);
+        home
+    });
+    found.ok().flatten()
 }
 
 /// The innermost context's home.
 #[inline]
 pub(crate) fn current() -> Option<Rc<Home>> {
-    let top = INNERMOST.take();
-    let home = top.as_ref().map(|frame| frame.home.clone());
-    INNERMOST.set(top);
-    home
+    find(|_| true)
 }

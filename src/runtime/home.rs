@@ -88,7 +88,7 @@ pub struct Turn {
     pub events: usize,
     /// Timers that fired.
     pub timers: usize,
-    /// Polls of tasks.
+    /// Ready tasks that were run: polled, or dropped if aborted.
     pub polls: usize,
     /// This pass has closed the runtime: it was the last one.
     pub closed: bool,
@@ -241,8 +241,12 @@ impl Home {
                 Some(root) if root_alive => Some(&mut **root as &mut dyn Root),
                 _ => None,
             };
-            let (_, done) = self.pass(seen, timeout, root)?;
-            root_done |= done;
+            match self.pass(seen, timeout, root) {
+                Ok((_, done)) => root_done |= done,
+                Err(error) if grace.is_none() => return Err(RunError::Io(error)),
+                // The kernel won't wait: there is no grace without waiting.
+                Err(_) => self.grace_ends.set(Some(Instant::now())),
+            }
         }
     }
 
@@ -266,7 +270,7 @@ impl Home {
             (Some(timeout), Some(grace)) => Some(timeout.min(grace)),
             (timeout, grace) => timeout.or(grace),
         };
-        let (turn, _) = self.pass(seen, timeout, None)?;
+        let (turn, _) = self.pass(seen, timeout, None).map_err(RunError::Io)?;
         if self.shared.is_forked() {
             return Err(RunError::Forked);
         }
@@ -278,12 +282,7 @@ impl Home {
 
     /// Looks at the kernel and the clock, and sleeps there if no task is ready; then runs ready tasks. Returns what was
     /// done, and whether the root came to its end.
-    fn pass(
-        &self,
-        seen: Stops,
-        timeout: Option<Duration>,
-        root: Option<&mut dyn Root>,
-    ) -> Result<(Turn, bool), RunError> {
+    fn pass(&self, seen: Stops, timeout: Option<Duration>, root: Option<&mut dyn Root>) -> io::Result<(Turn, bool)> {
         self.shared.counters.turns.add(1);
         let mut turn = Turn::default();
         let sleep = !self.executor.has_ready() && timeout != Some(Duration::ZERO) && self.executor.park(seen);
@@ -293,7 +292,7 @@ impl Home {
         let looked = self.look(if sleep { timeout } else { Some(Duration::ZERO) }, sleep);
         // What the sleep was ended by: also clears the mark of a parked home, whatever the kernel said.
         let seen_now = if sleep { self.executor.drain() } else { seen };
-        (turn.events, turn.timers) = looked.map_err(RunError::Io)?;
+        (turn.events, turn.timers) = looked?;
         self.shared.counters.events.add(turn.events as u64);
         self.shared.counters.timers.add(turn.timers as u64);
         if seen_now != seen {
@@ -354,16 +353,15 @@ impl Home {
         seen.now() || until(ends).is_zero() || (self.executor.tasks() == 0 && !root_alive)
     }
 
-    /// Closes a runtime that was asked to stop, from outside of its loop: runs its grace period, then ends it.
+    /// Closes a runtime that was asked to stop, from outside of its loop: runs its grace period, then ends it. Inside the
+    /// loop of another runtime there is no grace: that loop would have to wait for it.
     pub(super) fn close_here(self: &Rc<Self>) {
         debug_assert!(self.shared.stops().requested());
-        if let Err(error) = self.drive(Goal::default()) {
-            match error {
-                // Another call got there first.
-                RunError::Stopped | RunError::Forked => {}
-                // The kernel won't wait: there is no grace without waiting.
-                _ => self.close_at_once(),
-            }
+        if context::inside_loop() {
+            self.close_at_once();
+        } else {
+            // It was closed or is in its loop already, or it closes here: there is no other error.
+            let _ = self.drive(Goal::default());
         }
     }
 
@@ -419,7 +417,10 @@ impl Home {
             // What registrations are left belong to objects that outlive the base.
             let payloads = self.base.borrow_mut().as_mut().map(EventBase::clear);
             if let Some((sources, timers)) = payloads {
-                sources.into_iter().for_each(guard::drop_value);
+                sources
+                    .into_iter()
+                    .flat_map(Readiness::into_wakers)
+                    .for_each(guard::drop_value);
                 timers.into_iter().for_each(guard::drop_value);
             }
             if self.executor.seal() {

@@ -26,7 +26,7 @@ pub struct Metrics {
     pub cancelled: u64,
     /// Tasks whose future panicked.
     pub panicked: u64,
-    /// Polls of tasks, and of the futures given to `block_on`.
+    /// Ready tasks that were run (polled, or dropped if aborted), and polls of the futures given to `block_on`.
     pub polls: u64,
     /// Passes of the loop.
     pub turns: u64,
@@ -57,6 +57,7 @@ impl Metrics {
 
     /// Tasks whose future is alive.
     pub fn alive(&self) -> u64 {
-        self.spawned - self.completed - self.cancelled - self.panicked
+        self.spawned
+            .saturating_sub(self.completed + self.cancelled + self.panicked)
     }
 }

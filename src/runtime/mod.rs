@@ -157,11 +157,11 @@ impl Runtime {
         if let Some(report) = self.shared.report() {
             return Ok(report);
         }
-        match self.to_drive()?.drive(Goal::default())? {
-            Exit::Closed(report) => Ok(report),
-            Exit::Done | Exit::TimedOut => {
-                unreachable!("evbase: a run without a goal came to an end")
-            }
+        match self.to_drive().and_then(|home| home.drive(Goal::default())) {
+            Ok(Exit::Closed(report)) => Ok(report),
+            Ok(Exit::Done | Exit::TimedOut) => unreachable!("evbase: a run without a goal came to an end"),
+            // Closed meanwhile.
+            Err(error) => self.shared.report().ok_or(error),
         }
     }
 
@@ -179,19 +179,18 @@ impl Runtime {
 
     /// Binds, and makes sure that no loop runs on this thread.
     fn to_drive(&self) -> Result<std::rc::Rc<Home>, RunError> {
-        if self.shared.report().is_some() {
-            return Err(RunError::Stopped);
-        }
         if self.shared.is_forked() {
             return Err(RunError::Forked);
+        }
+        if self.shared.report().is_some() {
+            return Err(RunError::Stopped);
         }
         if context::inside_loop() {
             return Err(RunError::Nested);
         }
-        let home = Home::bind(&self.shared)?;
         // The others of this thread; this one sees for itself.
-        context::sweep_but(home.id());
-        Ok(home)
+        context::sweep_but(self.shared.id());
+        Home::bind(&self.shared)
     }
 
     /// Spawns a task that need not be `Send`, at home; a runtime without a home gets this thread for one. It is polled
@@ -357,6 +356,6 @@ impl<F: Future> Root for BlockedOn<'_, F> {
 
 impl<F: Future> RootFuture for BlockedOn<'_, F> {
     fn discard(&mut self) {
-        guard::run(AssertUnwindSafe(|| self.future.set(None)));
+        guard::run(|| self.future.set(None));
     }
 }

@@ -180,6 +180,12 @@ impl Readiness {
         }
     }
 
+    /// What there is to be dropped: user code, each of it.
+    pub(super) fn into_wakers(self) -> impl Iterator<Item = Waker> {
+        let more = self.more.into_iter().map(|(_, waker)| waker);
+        [self.read.waker, self.write.waker].into_iter().flatten().chain(more)
+    }
+
     /// Marks a waker that is known already as waiting. False: it has to be cloned, and handed to `wait`.
     fn waits_again(&mut self, direction: Direction, waker: &Waker) -> bool {
         let side = self.side(direction);

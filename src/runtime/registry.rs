@@ -4,15 +4,19 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Once, Weak};
-
-use parking_lot::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 
 use super::shared::Shared;
 
 type Runtimes = Option<HashMap<u64, Weak<Shared>>>;
 
+// The standard library's mutex: it is unlocked in the child of a fork, where a table of waiting threads, shared by all
+// locks, could itself be locked by a thread that isn't there.
 static RUNTIMES: Mutex<Runtimes> = Mutex::new(None);
+
+fn runtimes() -> MutexGuard<'static, Runtimes> {
+    RUNTIMES.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// An id that no other runtime of this process ever has.
 pub(super) fn new_id() -> u64 {
@@ -22,21 +26,20 @@ pub(super) fn new_id() -> u64 {
 
 pub(super) fn insert(shared: &Arc<Shared>) {
     hold_over_forks();
-    RUNTIMES
-        .lock()
+    runtimes()
         .get_or_insert_default()
         .insert(shared.id(), Arc::downgrade(shared));
 }
 
 pub(super) fn remove(id: u64) {
-    if let Some(runtimes) = RUNTIMES.lock().as_mut() {
+    if let Some(runtimes) = runtimes().as_mut() {
         runtimes.remove(&id);
     }
 }
 
 /// The shared half of the runtime with this id; `None` when it is closed.
 pub(crate) fn find(id: u64) -> Option<Arc<Shared>> {
-    RUNTIMES.lock().as_ref()?.get(&id)?.upgrade()
+    runtimes().as_ref()?.get(&id)?.upgrade()
 }
 
 /// Takes the lock before each fork and gives it back after it, so that no child inherits it from a thread it hasn't.
@@ -49,7 +52,7 @@ fn hold_over_forks() {
 
     // A thread that forks while its thread-locals are being destroyed goes without the lock.
     extern "C" fn lock() {
-        let _ = HELD.try_with(|held| held.set(Some(RUNTIMES.lock())));
+        let _ = HELD.try_with(|held| held.set(Some(runtimes())));
     }
 
     // On the thread of `lock`, in the process or its child.
@@ -58,8 +61,8 @@ fn hold_over_forks() {
     }
 
     INSTALLED.call_once(|| {
-        // SAFETY: the handlers stay for the life of the process: a crate that is part of a library to be unloaded would
-        // leave them dangling, which its documentation says.
+        // SAFETY: the handlers are functions for the life of the process. Without them (there was no memory for it), only
+        // a child that makes a runtime while another thread of its parent was just making one could hang.
         unsafe { libc::pthread_atfork(Some(lock), Some(unlock), Some(unlock)) };
     });
 }

@@ -89,8 +89,12 @@ impl Shared {
         self.binding.home()
     }
 
-    /// What became of the runtime, once everything is freed.
+    /// What became of the runtime, once everything is freed. Never, in the child of a fork, where another thread of the
+    /// parent may have held the lock.
     pub(crate) fn report(&self) -> Option<Report> {
+        if self.is_forked() {
+            return None;
+        }
         self.closed.get()
     }
 }

@@ -203,6 +203,10 @@ impl Future for Requested {
         if this.shared.stops().requested() {
             return Poll::Ready(());
         }
+        if this.shared.is_forked() {
+            // Home is in another process, and so may be whoever holds the lock.
+            return Poll::Pending;
+        }
         match this.shared.stopping.poll(&mut this.place, cx.waker()) {
             Some(()) => Poll::Ready(()),
             None => Poll::Pending,
@@ -212,7 +216,9 @@ impl Future for Requested {
 
 impl Drop for Requested {
     fn drop(&mut self) {
-        self.shared.stopping.leave(&mut self.place);
+        if !self.shared.is_forked() {
+            self.shared.stopping.leave(&mut self.place);
+        }
     }
 }
 
@@ -226,7 +232,8 @@ impl fmt::Debug for Requested {
 ///
 /// Any number of these may wait; dropping one cancels nothing. It can be awaited in any executor, on any thread. On the
 /// runtime's home thread, outside of its loop, polling it closes a runtime that was asked to stop, since nobody else can:
-/// that poll takes as long as the closing does, grace period included.
+/// that poll takes as long as the closing does, grace period included (but none inside the loop of another runtime). In the
+/// child of a fork it stays pending.
 ///
 /// Polled again after it was ready, it gives the same report.
 #[must_use = "futures do nothing unless polled; `wait` blocks"]
@@ -324,6 +331,10 @@ impl Future for Terminated {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
         let this = self.get_mut();
+        if this.shared.is_forked() {
+            // The runtime ends in another process.
+            return Poll::Pending;
+        }
         if !this.done {
             close_if_due(&this.shared);
         }
@@ -360,7 +371,9 @@ impl FusedFuture for Terminated {
 
 impl Drop for Terminated {
     fn drop(&mut self) {
-        self.shared.closed.leave(&mut self.place);
+        if !self.shared.is_forked() {
+            self.shared.closed.leave(&mut self.place);
+        }
     }
 }
 

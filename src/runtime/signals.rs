@@ -25,7 +25,10 @@ impl SignalGuard {
         }
         let came_before = Arc::new(AtomicBool::new(false));
         let mut guard = Self { ids: Vec::new() };
-        for &signal in signals {
+        for (at, &signal) in signals.iter().enumerate() {
+            if signals[..at].contains(&signal) {
+                continue;
+            }
             let (shutdown, came_before) = (shutdown.clone(), came_before.clone());
             let on_signal = move || {
                 if came_before.swap(true, Relaxed) {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -82,7 +81,18 @@ impl Spawner {
         if self.shared.is_forked() {
             return Err(SpawnError::new(SpawnErrorKind::Forked, future));
         }
-        executor::spawn(self.shared.inbox(), future).map_err(|future| SpawnError::new(SpawnErrorKind::Stopped, future))
+        executor::spawn(self.shared.inbox(), future).or_else(|future| self.spawn_if_home(future))
+    }
+
+    /// The inbox has refused a future. Home takes it during the grace period, also where the context is another one.
+    fn spawn_if_home<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
+    where
+        F: Future + 'static,
+    {
+        match context::home(self.shared.id()) {
+            Some(home) => home.spawn_local(future),
+            None => Err(SpawnError::new(SpawnErrorKind::Stopped, future)),
+        }
     }
 
     /// Spawns a task whose future need not be `Send`: the closure goes home, makes the future there, and the future lives
@@ -130,9 +140,13 @@ impl Spawner {
         }
         let future = MakeFuture::Closure { make: Some(make) };
         // SAFETY: before its first poll, which is at home, this future holds only the closure, which is `Send`.
-        unsafe { executor::spawn_unchecked(self.shared.inbox(), future) }.map_err(|future| match future {
-            MakeFuture::Closure { make: Some(make) } => SpawnError::new(SpawnErrorKind::Stopped, make),
-            _ => unreachable!("evbase: a future that was never polled has made something"),
+        let spawned = unsafe { executor::spawn_unchecked(self.shared.inbox(), future) };
+        spawned.or_else(|future| self.spawn_if_home(future)).map_err(|error| {
+            let kind = error.kind();
+            match error.into_inner() {
+                MakeFuture::Closure { make: Some(make) } => SpawnError::new(kind, make),
+                _ => unreachable!("evbase: a future that was never polled has made something"),
+            }
         })
     }
 }
@@ -197,15 +211,11 @@ impl fmt::Debug for Spawner {
 #[derive(Clone)]
 pub struct LocalSpawner {
     home: Rc<Home>,
-    not_send: PhantomData<*const ()>,
 }
 
 impl LocalSpawner {
     pub(super) fn new(home: Rc<Home>) -> Self {
-        Self {
-            home,
-            not_send: PhantomData,
-        }
+        Self { home }
     }
 
     /// The handle of the runtime that this code runs in: of the innermost running loop, or
