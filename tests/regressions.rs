@@ -182,7 +182,8 @@ fn the_number_of_living_tasks_is_never_below_zero() {
     };
     let end = Instant::now() + Duration::from_millis(300);
     while Instant::now() < end {
-        assert!(runtime.metrics().alive() < 1000);
+        // Panics if it overflows.
+        runtime.metrics().alive();
     }
     stop.store(true, Relaxed);
     busy.wait().unwrap().unwrap();

@@ -26,7 +26,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::task::Context;
 
 pub(crate) use gate::{StopLevel, Stops};
@@ -55,13 +56,13 @@ pub(crate) struct Counts {
 pub(crate) struct Count(AtomicU64);
 
 impl Count {
-    /// Home only: a load and a store, no read-modify-write.
+    /// Home only: a load and a store, no read-modify-write. Release: who sees it sees what was counted before.
     pub(crate) fn add(&self, more: u64) {
-        self.0.store(self.0.load(Relaxed) + more, Relaxed);
+        self.0.store(self.0.load(Relaxed) + more, Release);
     }
 
     pub(crate) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
+        self.0.load(Acquire)
     }
 }
 

@@ -13,7 +13,7 @@ use super::error::IntoInnerError;
 use super::guard::ReadyGuard;
 use super::registration::Registration;
 use crate::base::{Interest, Key};
-use crate::runtime::{Direction, context, registry};
+use crate::runtime::{Direction, Ready, context, registry};
 
 /// Any pollable descriptor (a socket, a pipe, a terminal, an eventfd, a timerfd, ...) on the loop.
 ///
@@ -155,22 +155,19 @@ impl<T: AsFd> AsyncFd<T> {
         poll_fn(|cx| self.poll_write_ready(cx)).await
     }
 
-    /// Waits until the descriptor is ready in one of the ways of `interest`. Interest in priority alone waits for
-    /// reading.
+    /// Waits until the descriptor is ready in one of the ways of `interest`, or closed in that direction, or an error is
+    /// there to be had. The guard's [`ready`](ReadyGuard::ready) says in which.
     pub async fn ready(&self, interest: Interest) -> io::Result<ReadyGuard<'_, T>> {
         poll_fn(|cx| {
             let mut guard = ReadyGuard::new(self);
             let mut last = Poll::Pending;
-            let read = interest.is_readable() || !interest.is_writable();
-            for direction in [
-                read.then_some(Direction::Read),
-                interest.is_writable().then_some(Direction::Write),
-            ]
-            .into_iter()
-            .flatten()
-            {
-                if let Poll::Ready(seen) = self.registration.poll_ready(self.fd(), direction, cx) {
-                    guard.add(direction, seen?);
+            for direction in [Direction::Read, Direction::Write] {
+                let wanted = Ready::wanted(interest, direction);
+                if wanted.is_empty() {
+                    continue;
+                }
+                if let Poll::Ready(seen) = self.registration.poll_ready(self.fd(), direction, wanted, cx) {
+                    guard.add(direction, seen?, wanted);
                     last = Poll::Ready(());
                 }
             }
@@ -181,18 +178,24 @@ impl<T: AsFd> AsyncFd<T> {
 
     /// As [`readable`](AsyncFd::readable).
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<ReadyGuard<'_, T>>> {
-        self.poll_guard(Direction::Read, cx)
+        self.poll_guard(Direction::Read, Interest::READABLE, cx)
     }
 
     /// As [`writable`](AsyncFd::writable).
     pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<ReadyGuard<'_, T>>> {
-        self.poll_guard(Direction::Write, cx)
+        self.poll_guard(Direction::Write, Interest::WRITABLE, cx)
     }
 
-    fn poll_guard(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<ReadyGuard<'_, T>>> {
-        let seen = ready!(self.registration.poll_ready(self.fd(), direction, cx))?;
+    fn poll_guard(
+        &self,
+        direction: Direction,
+        interest: Interest,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<ReadyGuard<'_, T>>> {
+        let wanted = Ready::wanted(interest, direction);
+        let seen = ready!(self.registration.poll_ready(self.fd(), direction, wanted, cx))?;
         let mut guard = ReadyGuard::new(self);
-        guard.add(direction, seen);
+        guard.add(direction, seen, wanted);
         Poll::Ready(Ok(guard))
     }
 

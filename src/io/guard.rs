@@ -29,7 +29,10 @@ impl<'a, T> ReadyGuard<'a, T> {
         }
     }
 
-    pub(super) fn add(&mut self, direction: Direction, seen: Seen) {
+    /// Notes how the descriptor was found, as far as that was wanted.
+    pub(super) fn add(&mut self, direction: Direction, seen: Seen, wanted: Ready) {
+        let mut seen = seen;
+        seen.ready = seen.ready.and(wanted);
         match direction {
             Direction::Read => self.read = Some(seen),
             Direction::Write => self.write = Some(seen),

@@ -56,12 +56,8 @@ impl Registration {
     }
 
     fn interest(&self, bits: u8) -> Interest {
-        let read = if self.is_stream {
-            // Urgent data ends a read short as well: it has to be known of.
-            Interest::READABLE | Interest::PRIORITY
-        } else {
-            Interest::READABLE
-        };
+        // Urgent data ends a read of a stream short as well: it has to be known of. Others may wait for it.
+        let read = Interest::READABLE | Interest::PRIORITY;
         match bits {
             READ => read,
             WRITE => Interest::WRITABLE,
@@ -116,16 +112,17 @@ impl Registration {
         }
     }
 
-    /// How the descriptor is ready, or a place among those who wait for it to be.
+    /// How the descriptor is ready, if it is in one of the `wanted` ways, or a place among those who wait for it to be.
     pub(super) fn poll_ready(
         &self,
         fd: impl AsFd,
         direction: Direction,
+        wanted: Ready,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Seen>> {
         let home = self.current_home()?;
         let key = self.register(&home, fd, direction)?;
-        home.poll_source(key, direction, cx)
+        home.poll_source(key, direction, wanted, cx)
     }
 
     /// Runs a system call whenever the descriptor is ready, until it doesn't block. `drained` says of a result that
@@ -139,15 +136,23 @@ impl Registration {
         drained: impl Fn(&R) -> bool,
     ) -> Poll<io::Result<R>> {
         let home = self.current_home()?;
+        let wanted = match direction {
+            Direction::Read => Ready::wanted(Interest::READABLE, direction),
+            Direction::Write => Ready::wanted(Interest::WRITABLE, direction),
+        };
         loop {
             // Nobody waits for room before a write has found none: registered earlier, each read of the peer would wake
             // this side.
             let seen = if direction == Direction::Write && !self.waits_for(Direction::Write) {
+                if self.place().is_none() {
+                    // It is at home here all the same, and the kernel says if it can't be polled.
+                    self.register(&home, io, Direction::Read)?;
+                }
                 ready!(home.spend(cx));
                 None
             } else {
                 let key = self.register(&home, io, direction)?;
-                Some((key, ready!(home.poll_source(key, direction, cx))?))
+                Some((key, ready!(home.poll_source(key, direction, wanted, cx))?))
             };
             match (operation(io), seen) {
                 (Err(error), Some((key, seen))) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -116,7 +116,9 @@ impl<X> Error for SpawnError<X> {}
 impl fmt::Display for SpawnErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stopped => f.write_str("the runtime takes no task: it is shutting down, or was shut down"),
+            Self::Stopped => f.write_str(
+                "the runtime takes no task any more: it is shutting down, or was shut down; use another one",
+            ),
             Self::NotHome { home } => not_home(
                 f,
                 "a future that is not Send can be spawned (elsewhere, use Spawner::spawn_with)",
@@ -179,5 +181,5 @@ fn forked(f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn thread_exiting(f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.write_str("the thread is exiting, and can't be a runtime's home any more")
+    f.write_str("the thread is exiting, and can't be a runtime's home any more; use one that goes on")
 }

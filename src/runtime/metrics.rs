@@ -42,11 +42,13 @@ impl Metrics {
     pub(super) fn of(shared: &Shared) -> Self {
         let tasks = shared.inbox().counts();
         let counters = &shared.counters;
+        // The ends first: each of those tasks was accepted before, so that there are never more ends than tasks.
+        let [completed, cancelled, panicked] = [&tasks.completed, &tasks.cancelled, &tasks.panicked].map(Count::get);
         Self {
             spawned: tasks.accepted.get(),
-            completed: tasks.completed.get(),
-            cancelled: tasks.cancelled.get(),
-            panicked: tasks.panicked.get(),
+            completed,
+            cancelled,
+            panicked,
             polls: tasks.polls.get(),
             turns: counters.turns.get(),
             parks: counters.parks.get(),
@@ -55,9 +57,8 @@ impl Metrics {
         }
     }
 
-    /// Tasks whose future is alive.
+    /// Tasks whose future is alive. Exact at home; abroad, home may have accepted more between the reads of the counters.
     pub fn alive(&self) -> u64 {
-        self.spawned
-            .saturating_sub(self.completed + self.cancelled + self.panicked)
+        self.spawned - self.completed - self.cancelled - self.panicked
     }
 }

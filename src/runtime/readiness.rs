@@ -86,6 +86,23 @@ impl Ready {
     pub(crate) fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
+
+    /// What of this is in `other` as well.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// The ways of being ready, in one direction, that somebody with that interest waits for.
+    pub(crate) fn wanted(interest: Interest, direction: Direction) -> Self {
+        let answers = |is: bool, ready: Self| if is { ready | Self::ERROR } else { Self::EMPTY };
+        match direction {
+            Direction::Read => {
+                answers(interest.is_readable(), Self::READABLE | Self::READ_CLOSED)
+                    | answers(interest.is_priority(), Self::PRIORITY | Self::READ_CLOSED)
+            }
+            Direction::Write => answers(interest.is_writable(), Self::WRITABLE | Self::WRITE_CLOSED),
+        }
+    }
 }
 
 impl BitOr for Ready {
@@ -246,8 +263,14 @@ impl Home {
         drop(source);
     }
 
-    /// How a source is ready, or a place among those who wait for it to be.
-    pub(crate) fn poll_source(&self, key: Key, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<Seen>> {
+    /// How a source is ready, if it is in one of the `wanted` ways, or a place among those who wait for it to be.
+    pub(crate) fn poll_source(
+        &self,
+        key: Key,
+        direction: Direction,
+        wanted: Ready,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Seen>> {
         let mut cloned = None;
         loop {
             let mut base = self.base();
@@ -259,7 +282,7 @@ impl Home {
                 ready: source.side(direction).ready,
                 tick: source.tick,
             };
-            if !seen.ready.is_empty() {
+            if !seen.ready.and(wanted).is_empty() {
                 drop(base);
                 return self.spend(cx).map(|()| Ok(seen));
             }

@@ -64,6 +64,11 @@ impl Spawner {
         F: Future + Send + 'static,
         F::Output: Send,
     {
+        if is_large::<F>() {
+            return self
+                .try_spawn(Box::pin(future))
+                .unwrap_or_else(|_| JoinHandle::refused());
+        }
         self.try_spawn(future).unwrap_or_else(|_| JoinHandle::refused())
     }
 
@@ -71,8 +76,8 @@ impl Spawner {
     ///
     /// # Errors
     ///
-    /// [`SpawnErrorKind::Stopped`] when the runtime is stopping or closed (at home, inside the loop, tasks are taken
-    /// during the grace period); [`SpawnErrorKind::Forked`] in the child of a fork.
+    /// [`SpawnErrorKind::Stopped`] when the runtime is stopping or closed (in its own context, at home, tasks are taken
+    /// until it closes); [`SpawnErrorKind::Forked`] in the child of a fork.
     pub fn try_spawn<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
     where
         F: Future + Send + 'static,
@@ -81,18 +86,7 @@ impl Spawner {
         if self.shared.is_forked() {
             return Err(SpawnError::new(SpawnErrorKind::Forked, future));
         }
-        executor::spawn(self.shared.inbox(), future).or_else(|future| self.spawn_if_home(future))
-    }
-
-    /// The inbox has refused a future. Home takes it during the grace period, also where the context is another one.
-    fn spawn_if_home<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
-    where
-        F: Future + 'static,
-    {
-        match context::home(self.shared.id()) {
-            Some(home) => home.spawn_local(future),
-            None => Err(SpawnError::new(SpawnErrorKind::Stopped, future)),
-        }
+        executor::spawn(self.shared.inbox(), future).map_err(|future| SpawnError::new(SpawnErrorKind::Stopped, future))
     }
 
     /// Spawns a task whose future need not be `Send`: the closure goes home, makes the future there, and the future lives
@@ -140,13 +134,9 @@ impl Spawner {
         }
         let future = MakeFuture::Closure { make: Some(make) };
         // SAFETY: before its first poll, which is at home, this future holds only the closure, which is `Send`.
-        let spawned = unsafe { executor::spawn_unchecked(self.shared.inbox(), future) };
-        spawned.or_else(|future| self.spawn_if_home(future)).map_err(|error| {
-            let kind = error.kind();
-            match error.into_inner() {
-                MakeFuture::Closure { make: Some(make) } => SpawnError::new(kind, make),
-                _ => unreachable!("evbase: a future that was never polled has made something"),
-            }
+        unsafe { executor::spawn_unchecked(self.shared.inbox(), future) }.map_err(|future| match future {
+            MakeFuture::Closure { make: Some(make) } => SpawnError::new(SpawnErrorKind::Stopped, make),
+            _ => unreachable!("evbase: a future that was never polled has made something"),
         })
     }
 }
@@ -323,9 +313,18 @@ where
     F: Future + 'static,
 {
     match context::current() {
+        Some(home) if is_large::<F>() => home
+            .spawn_local(Box::pin(future))
+            .unwrap_or_else(|_| JoinHandle::refused()),
         Some(home) => home.spawn_local(future).unwrap_or_else(|_| JoinHandle::refused()),
         None => panic!("{}", super::NO_CONTEXT),
     }
+}
+
+/// Whether a future is so large that the moves on its way into a task are better made with a box of it: unoptimised builds
+/// make a dozen, each with a place on the stack.
+const fn is_large<F>() -> bool {
+    size_of::<F>() > if cfg!(debug_assertions) { 2 << 10 } else { 16 << 10 }
 }
 
 /// Lets every other ready task be polled once before this one goes on.

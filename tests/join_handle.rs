@@ -1,0 +1,631 @@
+//! Join handles: awaited by anyone, aborted from anywhere, and never a way to lose or misplace an output.
+
+mod util;
+
+use std::any::Any;
+use std::cell::Cell;
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
+use std::thread;
+
+use evbase::{Builder, JoinHandle, Runtime, WaitError};
+use futures::FutureExt;
+use futures::channel::oneshot;
+use tokio_test::{assert_pending, assert_ready, task};
+
+use util::{DropLog, panic_text, panics, turn_until, until, watch};
+
+#[test]
+fn a_handle_can_be_awaited_in_any_executor() {
+    watch!();
+    let runtime = Builder::new().start("home").unwrap();
+    for round in 0..200 {
+        let spawner = runtime.spawner();
+        let handle = spawner.spawn(async move {
+            evbase::yield_now().await;
+            round
+        });
+        assert_eq!(futures::executor::block_on(handle).unwrap(), round);
+
+        let other = Runtime::new().unwrap();
+        let handle = spawner.spawn(async move { round });
+        assert_eq!(other.block_on(handle).unwrap().unwrap(), round);
+
+        let handle = spawner.spawn(async move { round });
+        let in_task = other.spawner().spawn(async move { handle.await.unwrap() });
+        assert_eq!(other.block_on(in_task).unwrap().unwrap(), round);
+    }
+}
+
+#[test]
+fn two_runtimes_can_wait_for_each_other() {
+    watch!();
+    let (a, b) = (Builder::new().start("a").unwrap(), Builder::new().start("b").unwrap());
+    let (into_a, into_b) = (a.spawner(), b.spawner());
+    let sum = into_a.spawn(async move {
+        let mut sum = 0;
+        for n in 0..100 {
+            let into_a = into_a_clone();
+            sum += into_b
+                .spawn(async move { into_a.map_or(n, |_: evbase::Spawner| n) })
+                .await
+                .unwrap();
+        }
+        sum
+    });
+    fn into_a_clone() -> Option<evbase::Spawner> {
+        evbase::Spawner::try_current()
+    }
+    assert_eq!(sum.wait().unwrap().unwrap(), 4950);
+}
+
+#[test]
+fn wait_blocks_a_thread_that_has_no_loop() {
+    watch!();
+    let runtime = Builder::new().start("home").unwrap();
+    let (send, receive) = oneshot::channel();
+    let handle = runtime.spawner().spawn(async { receive.await.unwrap() });
+    let waiting = thread::spawn(move || handle.wait());
+    send.send(5).unwrap();
+    assert_eq!(waiting.join().unwrap().unwrap().unwrap(), 5);
+}
+
+#[test]
+fn wait_at_home_outside_of_the_loop_drives_the_runtime() {
+    watch!();
+    let runtime = Runtime::new().unwrap();
+    let handle = runtime
+        .spawn_local(async {
+            evbase::time::sleep(std::time::Duration::from_millis(2)).await;
+            Rc::new(3)
+        })
+        .unwrap();
+    let other = runtime.spawn_local(async { 4 }).unwrap();
+    assert_eq!(*handle.wait().unwrap().unwrap(), 3);
+    assert!(other.is_finished(), "the other tasks run meanwhile");
+    assert_eq!(other.wait().unwrap().unwrap(), 4);
+}
+
+#[test]
+fn a_wait_at_home_of_a_runtime_that_is_stopped_meanwhile_ends_with_cancelled() {
+    watch!();
+    for _ in 0..50 {
+        let runtime = Runtime::new().unwrap();
+        let handle = runtime.spawn_local(pending::<()>()).unwrap();
+        let shutdown = runtime.shutdown_handle();
+        let stopping = thread::spawn(move || shutdown.request());
+        assert!(handle.wait().unwrap().unwrap_err().is_cancelled());
+        stopping.join().unwrap();
+        runtime.run().unwrap();
+    }
+}
+
+#[test]
+fn a_wait_that_is_refused_detaches_the_task_which_runs_all_the_same() {
+    watch!();
+    let runtime = Runtime::new().unwrap();
+    let ran = Arc::new(AtomicUsize::new(0));
+    let count = |ran: &Arc<AtomicUsize>| {
+        let ran = ran.clone();
+        async move {
+            ran.fetch_add(1, SeqCst);
+        }
+    };
+    let handle = runtime.spawner().spawn(count(&ran));
+    assert_eq!(handle.wait().unwrap_err(), WaitError::Unbound);
+    assert_eq!(ran.load(SeqCst), 0);
+    runtime
+        .block_on(async {
+            let handle = evbase::spawn_local(count(&ran));
+            assert_eq!(handle.wait().unwrap_err(), WaitError::InsideLoop);
+            evbase::yield_now().await;
+        })
+        .unwrap();
+    assert_eq!(ran.load(SeqCst), 2);
+}
+
+#[test]
+fn a_wait_inside_the_loop_of_another_runtime_is_refused_too() {
+    watch!();
+    let (here, there) = (Runtime::new().unwrap(), Builder::new().start("there").unwrap());
+    let handle = there.spawner().spawn(pending::<()>());
+    here.block_on(async { assert_eq!(handle.wait().unwrap_err(), WaitError::InsideLoop) })
+        .unwrap();
+}
+
+#[test]
+fn abort_cancels_a_task_that_waits_and_drops_its_future_at_home() {
+    watch!();
+    let runtime = Builder::new().start("home").unwrap();
+    let home = runtime.home().unwrap();
+    for round in 0..300 {
+        let log = DropLog::new();
+        let probe = log.probe();
+        let handle = runtime.spawner().spawn(async move {
+            let _probe = probe;
+            pending::<()>().await;
+        });
+        let abort = handle.abort_handle();
+        match round % 3 {
+            0 => handle.abort(),
+            1 => abort.clone().abort(),
+            _ => thread::spawn(move || abort.abort()).join().unwrap(),
+        }
+        assert!(handle.wait().unwrap().unwrap_err().is_cancelled());
+        assert_eq!(log.threads(), [home], "gone before the handle says so");
+    }
+}
+
+#[test]
+fn an_abort_of_a_finished_task_takes_nothing_away() {
+    watch!();
+    let runtime = Builder::new().start("home").unwrap();
+    let handle = runtime.spawner().spawn(async { "output" });
+    until(|| handle.is_finished());
+    handle.abort();
+    handle.abort_handle().abort();
+    assert_eq!(handle.wait().unwrap().unwrap(), "output");
+    assert_eq!(runtime.shutdown().wait().unwrap().cancelled, 0);
+}
+
+#[test]
+fn an_abort_that_races_with_the_end_gives_one_or_the_other() {
+    watch!();
+    let runtime = Builder::new().start("home").unwrap();
+    let (mut completed, mut cancelled) = (0, 0);
+    for _ in 0..2000 {
+        let log = DropLog::new();
+        let probe = log.probe();
+        let handle = runtime.spawner().spawn(async move {
+            evbase::yield_now().await;
+            probe
+        });
+        handle.abort();
+        match handle.wait().unwrap() {
+            Ok(probe) => {
+                completed += 1;
+                assert_eq!(log.len(), 0);
+                drop(probe);
+            }
+            Err(error) => {
+                cancelled += 1;
+                assert!(error.is_cancelled());
+            }
+        }
+        assert_eq!(log.len(), 1);
+    }
+    let report = runtime.shutdown().wait().unwrap();
+    assert_eq!((report.completed, report.cancelled), (completed, cancelled));
+}
+
+#[test]
+fn a_task_that_aborts_itself_ends_at_its_next_await_and_one_without_completes() {
+    watch!();
+    let runtime = Runtime::new().unwrap();
+    let spawn = |awaits: bool| {
+        let (send, receive) = oneshot::channel::<evbase::AbortHandle>();
+        let handle = runtime
+            .spawn_local(async move {
+                receive.await.unwrap().abort();
+                if awaits {
+                    evbase::yield_now().await;
+                }
+                1
+            })
+            .unwrap();
+        assert!(send.send(handle.abort_handle()).is_ok());
+        runtime.block_on(handle).unwrap()
+    };
+    assert!(spawn(true).unwrap_err().is_cancelled());
+    assert_eq!(spawn(false).unwrap(), 1);
+}
+
+#[test]
+fn abort_runs_no_destructor_on_the_callers_thread_even_at_home() {
+    watch!();
+    let runtime = Runtime::new().unwrap();
+    let log = DropLog::new();
+    let probe = log.probe();
+    runtime
+        .block_on(async {
+            let handle = evbase::spawn_local(async move {
+                let _probe = probe;
+                pending::<()>().await;
+            });
+            evbase::yield_now().await;
+            handle.abort();
+            handle.abort();
+            assert_eq!(log.len(), 0, "in a poll of another task");
+            assert!(!handle.is_finished());
+            assert!(handle.await.unwrap_err().is_cancelled());
+            assert_eq!(log.len(), 1);
+        })
+        .unwrap();
+}
+
+#[test]
+fn an_abort_handle_outlives_the_join_handle_and_the_runtime() {
+    watch!();
+    let runtime = Runtime::new().unwrap();
+    let handle = runtime.spawn_local(async { Rc::new(Cell::new(1)) }).unwrap();
+    let abort = handle.abort_handle();
+    drop(handle);
+    assert!(!abort.is_finished());
+    runtime.block_on(evbase::yield_now()).unwrap();
+    assert!(abort.is_finished());
+    let pending = runtime.spawn_local(pending::<()>()).unwrap().abort_handle();
+    drop(runtime);
+    assert!(pending.is_finished());
+    pending.abort();
+    abort.clone().abort();
+}
+
+#[test]
+fn a_task_that_is_finished_has_no_future_any_more() {
+    watch!();
+    let runtime = Builder::new().start("home").unwrap();
+    for _ in 0..500 {
+        let log = DropLog::new();
+        let probe = log.probe();
+        let handle = runtime.spawner().spawn(async move {
+            let _probe = probe;
+            evbase::yield_now().await;
+        });
+        until(|| handle.is_finished());
+        assert_eq!(log.len(), 1);
+        assert!(handle.now_or_never().unwrap().is_ok());
+    }
+}
+
+#[test]
+fn dropping_a_handle_detaches_the_task() {
+    watch!();
+    let runtime = Builder::new().start("home").unwrap();
+    let (send, receive) = mpsc::channel();
+    for n in 0..100 {
+        let send = send.clone();
+        drop(runtime.spawner().spawn(async move {
+            evbase::yield_now().await;
+            send.send(n).unwrap();
+        }));
+    }
+    assert!(receive.iter().take(100).eq(0..100));
+}
+
+#[test]
+fn a_handle_that_was_polled_and_dropped_only_detaches_and_lets_go_of_the_waker() {
+    watch!();
+    let runtime = Runtime::new().unwrap();
+    let (send, receive) = oneshot::channel::<()>();
+    let mut handle = task::spawn(runtime.spawn_local(receive).unwrap());
+    runtime.block_on(evbase::yield_now()).unwrap();
+    assert_pending!(handle.poll());
+    drop(handle);
+    send.send(()).unwrap();
+    runtime.block_on(evbase::yield_now()).unwrap();
+    assert_eq!(runtime.shutdown().wait().unwrap().completed, 1);
+}
+
+#[test]
+fn an_output_without_a_handle_is_dropped_at_home_and_one_with_a_handle_where_that_is() {
+    watch!();
+    let runtime = Builder::new().start("home").unwrap();
+    let (home, here) = (runtime.home().unwrap(), thread::current().id());
+    for _ in 0..300 {
+        let log = DropLog::new();
+        let (send, receive) = oneshot::channel::<()>();
+        let probe = log.probe();
+        drop(runtime.spawner().spawn(async move {
+            receive.await.unwrap();
+            probe
+        }));
+        send.send(()).unwrap();
+        assert_eq!(log.wait_for(1), [home]);
+
+        let probe = log.probe();
+        let handle = runtime.spawner().spawn(async move { probe });
+        until(|| handle.is_finished());
+        drop(handle);
+        assert_eq!(log.threads(), [home, here]);
+
+        let probe = log.probe();
+        let taken = runtime.spawner().spawn(async move { probe }).wait().unwrap().unwrap();
+        assert_eq!(log.len(), 2);
+        drop(taken);
+        assert_eq!(log.threads(), [home, here, here]);
+    }
+}
+
+#[test]
+fn an_output_is_dropped_once_when_its_handle_is_dropped_while_the_task_ends() {
+    watch!();
+    let runtime = Builder::new().start("home").unwrap();
+    let log = DropLog::new();
+    for _ in 0..3000 {
+        let probe = log.probe();
+        drop(runtime.spawner().spawn(async move { probe }));
+    }
+    runtime.shutdown().wait().unwrap();
+    assert_eq!(log.len(), 3000);
+}
+
+#[test]
+fn an_output_of_a_closed_runtime_can_still_be_taken() {
+    watch!();
+    let runtime = Builder::new().start("home").unwrap();
+    let handle = runtime.spawner().spawn(async { vec![1, 2, 3] });
+    until(|| handle.is_finished());
+    let never = runtime.spawner().spawn(pending::<()>());
+    runtime.shutdown().wait().unwrap();
+    assert_eq!(futures::executor::block_on(handle).unwrap(), [1, 2, 3]);
+    assert!(never.wait().unwrap().unwrap_err().is_cancelled());
+}
+
+#[test]
+fn a_panic_travels_in_the_handle() {
+    watch!();
+    let runtime = Builder::new().start("home").unwrap();
+    let spawner = runtime.spawner();
+    let error = spawner
+        .spawn(async { panic!("plain text") })
+        .wait()
+        .unwrap()
+        .unwrap_err();
+    assert!(error.is_panic() && !error.is_cancelled());
+    assert!(error.to_string().contains("plain text"), "{error}");
+    assert!(format!("{error:?}").contains("plain text"), "{error:?}");
+    assert_eq!(panic_text(&*error.into_panic()), "plain text");
+
+    let number = 7;
+    let error = spawner
+        .spawn(async move { panic!("number {number}") })
+        .wait()
+        .unwrap()
+        .unwrap_err();
+    assert!(error.to_string().contains("number 7"));
+
+    let error = spawner
+        .spawn(async { std::panic::panic_any(42_u32) })
+        .wait()
+        .unwrap()
+        .unwrap_err();
+    assert!(error.to_string().contains("panicked"), "{error}");
+    let payload: Box<dyn Any + Send> = error.try_into_panic().unwrap();
+    assert_eq!(payload.downcast_ref::<u32>(), Some(&42));
+
+    // Home goes on.
+    assert_eq!(spawner.spawn(async { 1 }).wait().unwrap().unwrap(), 1);
+    assert_eq!(runtime.shutdown().wait().unwrap().panicked, 3);
+}
+
+#[test]
+fn the_error_of_a_cancelled_task_holds_no_panic() {
+    watch!();
+    let runtime = Builder::new().start("home").unwrap();
+    let cancelled = || {
+        let handle = runtime.spawner().spawn(pending::<()>());
+        handle.abort();
+        handle.wait().unwrap().unwrap_err()
+    };
+    let error = cancelled();
+    assert!(error.is_cancelled() && !error.is_panic());
+    assert!(error.to_string().contains("cancelled"), "{error}");
+    assert!(error.try_into_panic().unwrap_err().is_cancelled());
+    let error = cancelled();
+    assert!(panics(|| error.into_panic()).contains("into_panic"));
+}
+
+/// A payload, output or future whose destructor panics, with something that does the same.
+struct Bomb(Arc<AtomicUsize>);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, SeqCst);
+        std::panic::panic_any(SecondBomb(self.0.clone()));
+    }
+}
+
+struct SecondBomb(Arc<AtomicUsize>);
+
+impl Drop for SecondBomb {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, SeqCst);
+        panic!("the payload of a payload");
+    }
+}
+
+#[test]
+fn a_payload_whose_destructor_panics_harms_nobody() {
+    watch!();
+    let drops = Arc::new(AtomicUsize::new(0));
+    let runtime = Builder::new().start("home").unwrap();
+    let throw = || {
+        let bomb = Bomb(drops.clone());
+        runtime.spawner().spawn(async move { std::panic::panic_any(bomb) })
+    };
+    // Dropped at home, without a handle; with a handle; with the error.
+    drop(throw());
+    let handle = throw();
+    until(|| handle.is_finished());
+    drop(handle);
+    drop(throw().wait().unwrap().unwrap_err());
+    assert_eq!(runtime.spawner().spawn(async { 1 }).wait().unwrap().unwrap(), 1);
+    assert_eq!(runtime.shutdown().wait().unwrap().panicked, 3);
+    assert!(drops.load(SeqCst) >= 3);
+}
+
+#[test]
+fn a_future_whose_destructor_panics_ends_as_it_would_have() {
+    watch!();
+    let drops = Arc::new(AtomicUsize::new(0));
+    let runtime = Builder::new().start("home").unwrap();
+    let spawn = |waits: bool| {
+        let bomb = Bomb(drops.clone());
+        runtime.spawner().spawn(async move {
+            let _bomb = Bomb(bomb.0.clone());
+            std::mem::forget(bomb);
+            if waits {
+                pending::<()>().await;
+            }
+        })
+    };
+    let handle = spawn(true);
+    handle.abort();
+    let _ = handle.wait().unwrap().unwrap_err();
+    // The destructor of a local runs in the poll: that is the task's own panic.
+    assert!(spawn(false).wait().unwrap().unwrap_err().is_panic());
+    assert_eq!(runtime.spawner().spawn(async { 1 }).wait().unwrap().unwrap(), 1);
+    let left = spawn(true);
+    let report = runtime.shutdown().wait().unwrap();
+    assert!(left.wait().unwrap().unwrap_err().is_cancelled());
+    assert_eq!((report.completed, report.cancelled, report.panicked), (1, 2, 1));
+}
+
+#[test]
+fn a_captured_value_whose_destructor_panics_at_the_end_leaves_the_task_completed() {
+    watch!();
+    struct Holds(#[allow(dead_code)] Bomb);
+    impl Future for Holds {
+        type Output = u8;
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<u8> {
+            Poll::Ready(8)
+        }
+    }
+    let drops = Arc::new(AtomicUsize::new(0));
+    let runtime = Builder::new().start("home").unwrap();
+    let handle = runtime.spawner().spawn(Holds(Bomb(drops.clone())));
+    assert_eq!(handle.wait().unwrap().unwrap(), 8);
+    assert!(drops.load(SeqCst) >= 1);
+    let report = runtime.shutdown().wait().unwrap();
+    assert_eq!((report.completed, report.panicked), (1, 0));
+}
+
+#[test]
+fn an_output_whose_destructor_panics_at_home_harms_nobody() {
+    watch!();
+    let drops = Arc::new(AtomicUsize::new(0));
+    let runtime = Builder::new().start("home").unwrap();
+    let bomb = Bomb(drops.clone());
+    let (send, receive) = oneshot::channel::<()>();
+    drop(runtime.spawner().spawn(async move {
+        receive.await.unwrap();
+        bomb
+    }));
+    send.send(()).unwrap();
+    until(|| drops.load(SeqCst) >= 1);
+    assert_eq!(runtime.spawner().spawn(async { 1 }).wait().unwrap().unwrap(), 1);
+    assert_eq!(runtime.shutdown().wait().unwrap().completed, 2);
+}
+
+#[test]
+fn a_join_waker_that_panics_harms_nobody() {
+    watch!();
+    const VTABLE: RawWakerVTable = RawWakerVTable::new(
+        |_| RawWaker::new(std::ptr::null(), &VTABLE),
+        |_| panic!("this waker panics"),
+        |_| panic!("this waker panics"),
+        |_| {},
+    );
+    // SAFETY: the vtable's functions don't look at the pointer.
+    let waker = unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &VTABLE)) };
+    let runtime = Builder::new().start("home").unwrap();
+    let (send, receive) = oneshot::channel::<u8>();
+    let mut handle = runtime.spawner().spawn(receive);
+    assert!(
+        Pin::new(&mut handle)
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    send.send(6).unwrap();
+    assert_eq!(handle.wait().unwrap().unwrap(), Ok(6));
+    assert_eq!(runtime.spawner().spawn(async { 1 }).wait().unwrap().unwrap(), 1);
+}
+
+#[test]
+fn only_the_waker_of_the_last_poll_is_woken() {
+    watch!();
+    let runtime = Runtime::new().unwrap();
+    let (send, receive) = oneshot::channel::<u8>();
+    let handle = Arc::new(Mutex::new(runtime.spawn_local(receive).unwrap()));
+    let poller = |handle: &Arc<Mutex<JoinHandle<_>>>| {
+        let handle = handle.clone();
+        task::spawn(std::future::poll_fn(move |cx| handle.lock().unwrap().poll_unpin(cx)))
+    };
+    let (mut first, mut second) = (poller(&handle), poller(&handle));
+    assert_pending!(first.poll());
+    assert_pending!(second.poll());
+    assert_pending!(second.poll());
+    send.send(4).unwrap();
+    turn_until(&runtime, || second.is_woken());
+    assert!(!first.is_woken());
+    assert_eq!(assert_ready!(second.poll()).unwrap(), Ok(4));
+    // And after the end there is nothing to be polled for.
+    assert!(panics(|| first.poll()).contains("after it gave its output"));
+}
+
+#[test]
+fn no_wake_up_is_lost_when_a_handle_is_polled_while_the_task_ends() {
+    watch!();
+    let runtime = Builder::new().start("home").unwrap();
+    for round in 0..5000_u32 {
+        let handle = runtime.spawner().spawn(async move { round });
+        if round % 3 == 0 {
+            // Another waker first.
+            let mut handle = task::spawn(handle);
+            if handle.poll().is_pending() {
+                assert_eq!(futures::executor::block_on(handle.into_inner()).unwrap(), round);
+            }
+        } else {
+            assert_eq!(futures::executor::block_on(handle).unwrap(), round);
+        }
+    }
+}
+
+#[test]
+fn handles_in_a_cycle_are_freed_when_the_runtime_closes() {
+    watch!();
+    let runtime = Runtime::new().unwrap();
+    let log = DropLog::new();
+    let slots: Rc<[Cell<Option<JoinHandle<()>>>; 2]> = Rc::default();
+    for n in 0..2 {
+        let (slots_of_task, probe) = (slots.clone(), log.probe());
+        let handle = runtime.spawn_local(async move {
+            let _probe = probe;
+            evbase::yield_now().await;
+            let other = slots_of_task[1 - n].take().unwrap();
+            let _ = other.await;
+        });
+        slots[n].set(Some(handle.unwrap()));
+    }
+    runtime
+        .block_on(async {
+            for _ in 0..5 {
+                evbase::yield_now().await;
+            }
+        })
+        .unwrap();
+    assert_eq!(log.len(), 0, "each waits for the other");
+    drop(runtime);
+    assert_eq!(log.len(), 2);
+}
+
+#[test]
+fn a_detached_task_ends_with_its_runtime() {
+    watch!();
+    let runtime = Builder::new().start("home").unwrap();
+    let (begun, dropped) = (Arc::new(AtomicBool::new(false)), DropLog::new());
+    let (begin, probe) = (begun.clone(), dropped.probe());
+    drop(runtime.spawner().spawn(async move {
+        let _probe = probe;
+        begin.store(true, SeqCst);
+        pending::<()>().await;
+    }));
+    until(|| begun.load(SeqCst));
+    let report = runtime.shutdown().wait().unwrap();
+    assert_eq!(dropped.len(), 1);
+    assert_eq!(report.cancelled, 1);
+}
