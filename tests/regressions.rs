@@ -1,6 +1,6 @@
 //! Bugs that were found once, each with the test that found it. None of them comes back.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -310,26 +310,25 @@ fn wakers_of_one_source_are_dropped_behind_a_guard_each() {
 
 /// The grace period ran inside the other loop's task, for ever if it was for something of that loop's.
 #[test]
-fn a_drop_inside_the_loop_of_another_runtime_does_not_block_it() {
+fn a_poll_or_another_call_inside_the_loop_of_another_runtime_does_not_block_it_for_a_grace_period() {
+    type Call = fn(&evbase::Shutdown);
+    let poll: Call = |shutdown| {
+        let polled = pin!(shutdown.terminated()).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_ready());
+    };
+    let make: Call = |_| drop(Runtime::new().unwrap());
     within_half_a_minute(|| {
-        let inner = Builder::new().grace(Duration::MAX).build().unwrap();
-        let outer = Runtime::new().unwrap();
-        let finish = Rc::new(Cell::new(false));
-        let waits = finish.clone();
-        let task = poll_fn(move |cx| {
-            if waits.get() {
-                return Poll::Ready(());
-            }
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        });
-        let task = inner.spawn_local(task).unwrap();
-        let inner = RefCell::new(Some(inner));
-        let dropping = async {
-            let _later = evbase::spawn_local(async move { finish.set(true) });
-            drop(inner.take());
-            assert!(task.is_finished());
-        };
-        outer.block_on(dropping).unwrap();
+        for call in [poll, make] {
+            let inner = Builder::new().grace(Duration::MAX).build().unwrap();
+            let outer = Runtime::new().unwrap();
+            let task = inner.spawn_local(std::future::pending::<()>()).unwrap();
+            let shutdown = inner.shutdown_handle();
+            let asking = async {
+                shutdown.request();
+                call(&shutdown);
+                assert!(task.is_finished());
+            };
+            outer.block_on(asking).unwrap();
+        }
     });
 }

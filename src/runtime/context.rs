@@ -109,7 +109,7 @@ pub(super) fn sweep_but(id: u64) {
         homes.iter().find(|home| home.id() != id && home.is_due()).cloned()
     };
     while let Ok(Some(home)) = BOUND.try_with(due) {
-        home.close_here();
+        home.close_in_passing();
     }
 }
 

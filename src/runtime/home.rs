@@ -353,15 +353,20 @@ impl Home {
         seen.now() || until(ends).is_zero() || (self.executor.tasks() == 0 && !root_alive)
     }
 
-    /// Closes a runtime that was asked to stop, from outside of its loop: runs its grace period, then ends it. Inside the
-    /// loop of another runtime there is no grace: that loop would have to wait for it.
+    /// Closes a runtime that was asked to stop, from outside of its loop: runs its grace period, then ends it.
     pub(super) fn close_here(self: &Rc<Self>) {
         debug_assert!(self.shared.stops().requested());
+        // It was closed or is in its loop already, or it closes here: there is no other error.
+        let _ = self.drive(Goal::default());
+    }
+
+    /// As `close_here`, by a call that is not about this runtime, or a poll. Inside the loop of another runtime there is no
+    /// grace then: that loop would have to wait for it.
+    pub(super) fn close_in_passing(self: &Rc<Self>) {
         if context::inside_loop() {
             self.close_at_once();
         } else {
-            // It was closed or is in its loop already, or it closes here: there is no other error.
-            let _ = self.drive(Goal::default());
+            self.close_here();
         }
     }
 
@@ -395,9 +400,10 @@ impl Home {
 
     /// In the child of a fork: closes the child's copies of the base's descriptors, and leaks the tasks, which are the
     /// parent's.
-    pub(super) fn abandon(&self) {
+    pub(super) fn abandon(self: &Rc<Self>) {
         if !self.in_turn() {
             drop(self.base.take());
+            context::unbind(self);
         }
     }
 

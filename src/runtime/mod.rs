@@ -77,11 +77,12 @@ const NO_CONTEXT: &str = "evbase: no runtime here: this has to be called inside 
 /// | not there yet | closes at once, here |
 /// | asleep in the kernel, or running a task | home closes when it wakes, or after that poll |
 /// | this one, inside a task of the runtime | the loop closes after that poll |
-/// | this one, outside of the loop | closes before `drop` returns |
+/// | this one, outside of the loop | closes before `drop` returns, grace period included |
 /// | another one, outside of the loop | home closes when it next makes, drives or drops a runtime, polls or waits for the [`Terminated`], or exits |
 /// | gone | it was closed then |
 ///
-/// [`shutdown`](Runtime::shutdown) does the same and says when it is done.
+/// [`shutdown`](Runtime::shutdown) does the same and says when it is done. A drop inside the loop of *another* runtime of the
+/// same thread counts as "outside of the loop": with a grace period, that loop waits for it.
 ///
 /// # Examples
 ///
@@ -289,7 +290,7 @@ impl Drop for Runtime {
         match Home::bind_to_close(shared) {
             // Nobody has driven it: there is nothing to wait for.
             Some(home) => home.close_at_once(),
-            None => shutdown::close_if_due(shared),
+            None => shutdown::home_if_due(shared).iter().for_each(Home::close_here),
         }
         context::sweep();
     }

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::os::raw::c_int;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -302,7 +303,7 @@ impl Terminated {
 pub(super) fn home_to_drive(
     shared: &Arc<Shared>,
     unbound_is_fine: impl Fn(&Shared) -> bool,
-) -> Result<Option<std::rc::Rc<Home>>, WaitError> {
+) -> Result<Option<Rc<Home>>, WaitError> {
     if shared.is_forked() {
         return Err(WaitError::Forked);
     }
@@ -335,8 +336,10 @@ impl Future for Terminated {
             // The runtime ends in another process.
             return Poll::Pending;
         }
-        if !this.done {
-            close_if_due(&this.shared);
+        if !this.done
+            && let Some(home) = home_if_due(&this.shared)
+        {
+            home.close_in_passing();
         }
         match this.shared.closed.poll(&mut this.place, cx.waker()) {
             Some(report) => {
@@ -348,19 +351,16 @@ impl Future for Terminated {
     }
 }
 
-/// Closes a runtime that was asked to stop, if this thread is, or can become, its home, and is not in its loop.
-pub(super) fn close_if_due(shared: &Arc<Shared>) {
+/// The home of a runtime that was asked to stop, if that is, or becomes, this thread, and is not in its loop: then it is to
+/// be closed here.
+pub(super) fn home_if_due(shared: &Arc<Shared>) -> Option<Rc<Home>> {
     if shared.is_forked() || !shared.stops().requested() {
-        return;
+        return None;
     }
     if shared.binding.is_bound() && !shared.binding.is_home(context::thread_number()) {
-        return;
+        return None;
     }
-    if let Ok(home) = Home::bind(shared)
-        && home.is_due()
-    {
-        home.close_here();
-    }
+    Home::bind(shared).ok().filter(|home| home.is_due())
 }
 
 impl FusedFuture for Terminated {
