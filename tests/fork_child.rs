@@ -315,7 +315,7 @@ fn the_child_makes_runtimes_whatever_other_threads_did_when_it_was_forked() {
             })
             .collect();
         let mut codes = Vec::new();
-        for _ in 0..1000 {
+        for _ in 0..300 {
             codes.push(fork(|| {
                 let runtime = Runtime::new().unwrap();
                 runtime.block_on(async {}).unwrap();

@@ -332,3 +332,24 @@ fn a_poll_or_another_call_inside_the_loop_of_another_runtime_does_not_block_it_f
         }
     });
 }
+
+/// The loop of the parent counted as one of the child's, so that a new runtime was `Nested` in it.
+#[test]
+fn a_child_that_was_forked_inside_a_task_drives_a_runtime_of_its_own() {
+    let runtime = Runtime::new().unwrap();
+    let status = runtime.block_on(async {
+        // SAFETY: the child calls what a child may call, as evbase promises, and ends by `_exit`.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let five = Runtime::new().and_then(|own| own.block_on(async { 5 }).map_err(std::io::Error::other));
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(if five.is_ok_and(|five| five == 5) { 0 } else { 1 }) };
+        }
+        let mut status = 0;
+        // SAFETY: `status` outlives the call.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        status
+    });
+    assert_eq!(status.unwrap(), 0);
+    assert_eq!(runtime.block_on(async { 6 }).unwrap(), 6);
+}

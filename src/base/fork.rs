@@ -8,26 +8,32 @@
 //! runs no such handler, and isn't noticed.
 
 use std::io;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// How many forks lie between the first process and this one.
 static GENERATION: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes forks be counted from here on. To be called before a [`Birth`] is taken.
 ///
+/// It waits for no other thread: in the child of a fork, that one might not be there. Two that come first at once install
+/// the handler twice, and forks count twice, which is as good.
+///
 /// # Errors
 ///
-/// `ENOMEM`, if the handler couldn't be installed (and then it never will be).
+/// `ENOMEM`, if the handler couldn't be installed.
 pub(crate) fn watch() -> io::Result<()> {
-    static INSTALLED: OnceLock<i32> = OnceLock::new();
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
+    if INSTALLED.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     // SAFETY: `count` is a function for the life of the process, and does nothing but an atomic addition, which is
     // allowed in the child of a process with many threads.
-    let code = *INSTALLED.get_or_init(|| unsafe { libc::pthread_atfork(None, None, Some(count)) });
-    if code == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(code))
+    match unsafe { libc::pthread_atfork(None, None, Some(count)) } {
+        0 => {
+            INSTALLED.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+        code => Err(io::Error::from_raw_os_error(code)),
     }
 }
 

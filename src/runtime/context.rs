@@ -12,12 +12,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::binding::ThreadNumber;
 use super::home::Home;
+use crate::base::fork;
 use crate::executor::current;
 
 thread_local! {
     static BOUND: Bound = const { Bound { homes: RefCell::new(Vec::new()) } };
     static NUMBER: Cell<ThreadNumber> = const { Cell::new(0) };
-    static LOOPS: Cell<usize> = const { Cell::new(0) };
+    static LOOPS: Cell<Loops> = const { Cell::new(Loops { running: 0, generation: 0 }) };
     static CONTEXTS: Cell<ManuallyDrop<Contexts>> = const { Cell::new(ManuallyDrop::new(Vec::new())) };
 }
 
@@ -113,24 +114,52 @@ pub(super) fn sweep_but(id: u64) {
     }
 }
 
+/// The loops that run on this thread.
+#[derive(Clone, Copy)]
+struct Loops {
+    running: usize,
+    /// Those of the parent don't run in the child of a fork, though they are on its stack.
+    generation: usize,
+}
+
+impl Loops {
+    fn now(self) -> usize {
+        if self.generation == fork::generation() {
+            self.running
+        } else {
+            0
+        }
+    }
+}
+
 /// Whether a loop of evbase runs on this thread, further out in the stack.
 pub(super) fn inside_loop() -> bool {
-    LOOPS.try_with(Cell::get).is_ok_and(|loops| loops > 0)
+    LOOPS.try_with(Cell::get).is_ok_and(|loops| loops.now() > 0)
 }
 
 /// Counts a running loop while it lives.
-pub(super) struct InLoop(());
+pub(super) struct InLoop {
+    outside: Loops,
+}
 
 impl InLoop {
     pub(super) fn begin() -> Self {
-        let _ = LOOPS.try_with(|loops| loops.set(loops.get() + 1));
-        Self(())
+        let outside = LOOPS.try_with(Cell::get).unwrap_or(Loops {
+            running: 0,
+            generation: 0,
+        });
+        let inside = Loops {
+            running: outside.now() + 1,
+            generation: fork::generation(),
+        };
+        let _ = LOOPS.try_with(|loops| loops.set(inside));
+        Self { outside }
     }
 }
 
 impl Drop for InLoop {
     fn drop(&mut self) {
-        let _ = LOOPS.try_with(|loops| loops.set(loops.get() - 1));
+        let _ = LOOPS.try_with(|loops| loops.set(self.outside));
     }
 }
 

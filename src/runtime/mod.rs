@@ -186,11 +186,11 @@ impl Runtime {
         if self.shared.report().is_some() {
             return Err(RunError::Stopped);
         }
+        // The others of this thread; this one sees for itself.
+        context::sweep_but(self.shared.id());
         if context::inside_loop() {
             return Err(RunError::Nested);
         }
-        // The others of this thread; this one sees for itself.
-        context::sweep_but(self.shared.id());
         Home::bind(&self.shared)
     }
 

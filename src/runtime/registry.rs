@@ -3,8 +3,8 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::shared::Shared;
 
@@ -44,7 +44,7 @@ pub(crate) fn find(id: u64) -> Option<Arc<Shared>> {
 
 /// Takes the lock before each fork and gives it back after it, so that no child inherits it from a thread it hasn't.
 fn hold_over_forks() {
-    static INSTALLED: Once = Once::new();
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
 
     thread_local! {
         static HELD: Cell<Option<MutexGuard<'static, Runtimes>>> = const { Cell::new(None) };
@@ -52,7 +52,11 @@ fn hold_over_forks() {
 
     // A thread that forks while its thread-locals are being destroyed goes without the lock.
     extern "C" fn lock() {
-        let _ = HELD.try_with(|held| held.set(Some(runtimes())));
+        let _ = HELD.try_with(|held| {
+            // Installed twice, by two threads at once, this runs twice as well.
+            let guard = held.take().unwrap_or_else(runtimes);
+            held.set(Some(guard));
+        });
     }
 
     // On the thread of `lock`, in the process or its child.
@@ -60,9 +64,11 @@ fn hold_over_forks() {
         drop(HELD.try_with(Cell::take));
     }
 
-    INSTALLED.call_once(|| {
+    // Waits for no other thread: in the child of a fork, that one might not be there.
+    if !INSTALLED.load(Relaxed) {
         // SAFETY: the handlers are functions for the life of the process. Without them (there was no memory for it), only
         // a child that makes a runtime while another thread of its parent was just making one could hang.
         unsafe { libc::pthread_atfork(Some(lock), Some(unlock), Some(unlock)) };
-    });
+        INSTALLED.store(true, Relaxed);
+    }
 }

@@ -307,11 +307,11 @@ pub(super) fn home_to_drive(
     if shared.is_forked() {
         return Err(WaitError::Forked);
     }
+    // Nobody shall wait for what this thread alone can end.
+    context::sweep_but(shared.id());
     if context::inside_loop() {
         return Err(WaitError::InsideLoop);
     }
-    // Nobody shall wait for what this thread alone can end.
-    context::sweep_but(shared.id());
     let here = shared.binding.is_home(context::thread_number());
     if !here && shared.binding.is_bound() {
         return Ok(None);
