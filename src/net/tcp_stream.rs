@@ -63,8 +63,10 @@ impl TcpStream {
                 }
                 match stream.peer_addr() {
                     Ok(_) => break,
-                    // Woken before it was there.
-                    Err(error) if error.kind() == io::ErrorKind::NotConnected => ready.clear_ready(),
+                    // Woken before it was there; or it failed, and somebody else has taken the error.
+                    Err(error) if error.kind() == io::ErrorKind::NotConnected && !ready.ready().is_error() => {
+                        ready.clear_ready();
+                    }
                     Err(error) => return Err(error),
                 }
             }
