@@ -13,6 +13,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use super::addr::{ToSocketAddrs, first_that_works};
 use super::tcp_listener::into_owned;
 use super::tcp_split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
+use crate::base::Backend;
 use crate::io::{AsyncFd, Interest, ReadyGuard};
 use crate::runtime::Direction;
 
@@ -77,8 +78,8 @@ impl TcpStream {
 
     pub(super) fn from_mio(stream: mio::net::TcpStream) -> Self {
         Self {
-            // Elsewhere, urgent data may end a read short without an event that says so.
-            fd: AsyncFd::from_nonblocking(stream, cfg!(any(target_os = "linux", target_os = "android"))),
+            // kqueue doesn't tell of urgent data, which ends a read short.
+            fd: AsyncFd::from_nonblocking(stream, Backend::default() == Backend::Epoll),
         }
     }
 
