@@ -43,9 +43,9 @@ pub(crate) unsafe fn set(executor: Option<&Executor>) {
 
 /// Calls `f` with the executor of `inbox`, if this thread is inside of it.
 #[inline]
-pub(super) fn with<R>(inbox: &Arc<Inbox>, f: impl FnOnce(&Executor) -> R) -> Option<R> {
+pub(super) fn with<R>(inbox: *const Inbox, f: impl FnOnce(&Executor) -> R) -> Option<R> {
     let current = CURRENT.try_with(Cell::get).ok()?;
-    if current.inbox != Arc::as_ptr(inbox) {
+    if current.inbox != inbox {
         return None;
     }
     // SAFETY: `set` was called on this thread, with an executor that stays until it is called again; that doesn't happen

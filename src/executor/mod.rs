@@ -9,6 +9,7 @@
 //! - While a future lives, home's list holds a reference to its task; entries of the ready queue need none.
 //! - Home's own wake-ups change home's words only: no lock, no read-modify-write.
 
+mod cells;
 pub(crate) mod current;
 mod gate;
 pub(crate) mod guard;
@@ -36,6 +37,7 @@ pub use join::{AbortHandle, JoinError, JoinHandle};
 pub(crate) use task::is_task_waker;
 
 use crate::sync::Arc;
+use cells::Cells;
 use task::{End, RawTask, Run};
 
 /// How many times a task may find its I/O ready in one poll before it has to yield.
@@ -80,6 +82,7 @@ pub(crate) struct Executor {
     /// Stands in the ready queue for the future of `block_on`; its own future is never polled.
     root: RawTask,
     closing: Cell<bool>,
+    cells: Cells,
     budget: Cell<u32>,
 }
 
@@ -142,7 +145,8 @@ impl Owned {
 
 impl Executor {
     pub(crate) fn new(inbox: Arc<Inbox>) -> Self {
-        let root = task::new_at_home(std::future::pending::<()>(), inbox.clone());
+        let cells = Cells::new();
+        let root = task::new_at_home(std::future::pending::<()>(), inbox.clone(), &cells);
         // SAFETY: the task was just made; its join handle's reference goes with the handle, home's is kept in `root`.
         unsafe {
             root.run_cell().set(Run::Idle);
@@ -154,6 +158,7 @@ impl Executor {
             owned: RefCell::default(),
             root,
             closing: Cell::new(false),
+            cells,
             budget: Cell::new(BUDGET),
         }
     }
@@ -175,7 +180,7 @@ impl Executor {
         if self.closing.get() {
             return Err(future);
         }
-        let task = task::new_at_home(future, self.inbox.clone());
+        let task = task::new_at_home(future, self.inbox.clone(), &self.cells);
         // SAFETY: just made, with home's reference and the handle's; this is home, since `self` is not `Send`.
         unsafe {
             self.accept(task);
@@ -436,7 +441,7 @@ where
 {
     let mut future = Some(future);
     let mut take = || future.take().expect("evbase: a future is spawned once");
-    if let Some(spawned) = current::with(inbox, |home| home.spawn_local(take())) {
+    if let Some(spawned) = current::with(Arc::as_ptr(inbox), |home| home.spawn_local(take())) {
         return spawned;
     }
     // SAFETY: the caller's promise. The task comes back with the join handle's reference.

@@ -8,6 +8,7 @@
 //! a join handle exists, the stage belongs to that handle. Whoever drops the last reference frees memory and nothing
 //! else. `RawTask` is a task without its type, and counts no reference by itself.
 
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::any::Any;
 use std::future::Future;
 use std::mem::ManuallyDrop;
@@ -16,6 +17,7 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
+use super::cells::{Cells, STEP};
 use super::gate::{Admission, Node, NodeVtable};
 use super::guard;
 use super::inbox::Inbox;
@@ -99,19 +101,27 @@ impl<F: Future> Task<F> {
         free: Self::free,
     };
 
-    fn allocate(future: F, inbox: Arc<Inbox>, state: State, run: Run) -> RawTask {
-        let task = Box::new(Self {
-            header: Header {
-                node: Node::new((&raw const *Self::VTABLE_REF).cast()),
-                inbox,
-                state,
-                join_cell: UnsafeCell::new(None),
-                slot: Cell::new(u32::MAX),
-                run: Cell::new(run),
-            },
-            stage: UnsafeCell::new(Stage::Future(future)),
-        });
-        RawTask(NonNull::from(Box::leak(task)).cast())
+    fn allocate(future: F, inbox: Arc<Inbox>, state: State, run: Run, cells: Option<&Cells>) -> RawTask {
+        const { assert!(align_of::<Self>() >= STEP) };
+        let layout = Layout::new::<Self>();
+        let memory = match cells.and_then(|cells| cells.take(layout)) {
+            Some(memory) => memory,
+            // SAFETY: the layout's size is not zero: there is a header in it.
+            None => NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout)),
+        };
+        let task = memory.cast::<Self>();
+        let header = Header {
+            node: Node::new((&raw const *Self::VTABLE_REF).cast()),
+            inbox,
+            state,
+            join_cell: UnsafeCell::new(None),
+            slot: Cell::new(u32::MAX),
+            run: Cell::new(run),
+        };
+        let stage = UnsafeCell::new(Stage::Future(future));
+        // SAFETY: the memory is ours, of the task's layout, and not yet initialised.
+        unsafe { task.write(Self { header, stage }) };
+        RawTask(task.cast())
     }
 
     const VTABLE_REF: &'static Vtable = &Self::VTABLE;
@@ -197,14 +207,26 @@ impl<F: Future> Task<F> {
     ///
     /// The last reference is gone; the stage is `Gone`, or was never shared.
     unsafe fn free(task: RawTask) {
-        // SAFETY: allocated as a box of this type; nobody else can reach it.
-        drop(unsafe { Box::from_raw(task.0.cast::<Self>().as_ptr()) });
+        let (task, layout) = (task.0.cast::<Self>(), Layout::new::<Self>());
+        // SAFETY: allocated with this layout, and nobody else can reach it. What is left in it to be dropped is no user's.
+        unsafe {
+            let inbox = Arc::as_ptr(&task.as_ref().header.inbox);
+            let kept = current::with(inbox, |home| {
+                // Not the last handle to the inbox: the executor has one.
+                task.drop_in_place();
+                home.cells.keep(task.cast(), layout);
+            });
+            if kept.is_none() {
+                task.drop_in_place();
+                dealloc(task.as_ptr().cast(), layout);
+            }
+        }
     }
 }
 
 /// Makes a task at home, ready to be queued, with home's reference and one for a join handle.
-pub(super) fn new_at_home<F: Future>(future: F, inbox: Arc<Inbox>) -> RawTask {
-    Task::allocate(future, inbox, State::new_at_home(), Run::Queued)
+pub(super) fn new_at_home<F: Future>(future: F, inbox: Arc<Inbox>, cells: &Cells) -> RawTask {
+    Task::allocate(future, inbox, State::new_at_home(), Run::Queued, Some(cells))
 }
 
 /// Makes a task abroad and sends it home. Returns it with a reference for a join handle, or the future if home refuses.
@@ -216,7 +238,7 @@ pub(super) unsafe fn post<F: Future>(future: F, inbox: &Arc<Inbox>) -> Result<Ra
     if inbox.stops().requested() {
         return Err(future);
     }
-    let task = Task::allocate(future, inbox.clone(), State::new_abroad(), Run::Away);
+    let task = Task::allocate(future, inbox.clone(), State::new_abroad(), Run::Away, None);
     // SAFETY: the node is the header's first field, in an allocation aligned to 16; the inbox's reference keeps the task
     // until it is delivered. The caller's `inbox` outlives the call.
     match unsafe { inbox.push(task.0.cast(), Admission::Work) } {
@@ -385,7 +407,8 @@ impl RawTask {
         // whether this is home, where the task may be scheduled directly.
         unsafe {
             let header = self.header();
-            if current::with(&header.inbox, |home| home.wake(self)).is_none() && header.state.wake_by_ref() {
+            if current::with(Arc::as_ptr(&header.inbox), |home| home.wake(self)).is_none() && header.state.wake_by_ref()
+            {
                 self.push();
             }
         }
@@ -400,7 +423,7 @@ impl RawTask {
         // SAFETY: as in `wake_by_ref`.
         unsafe {
             let header = self.header();
-            let at_home = current::with(&header.inbox, |home| {
+            let at_home = current::with(Arc::as_ptr(&header.inbox), |home| {
                 header.state.abort_at_home();
                 home.wake(self);
             });
