@@ -1,0 +1,85 @@
+//! evbase, through its free functions, as a task would use it.
+
+use std::future::Future;
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use evbase::io::AsyncFd;
+use evbase::{JoinHandle, Runtime};
+
+use super::{Foreign, Peer, Sockets, Timers, futures_stream};
+
+#[derive(Clone, Copy)]
+pub struct Evbase;
+
+impl Evbase {
+    /// As `Peer::run`, on a runtime with settings of its own.
+    pub fn run_on<T: 'static, F: Future<Output = T> + 'static>(runtime: Runtime, main: impl FnOnce(Self) -> F) -> T {
+        runtime.block_on(main(Evbase)).expect("nobody stops it")
+    }
+}
+
+impl Peer for Evbase {
+    fn run<T: 'static, F: Future<Output = T> + 'static>(main: impl FnOnce(Self) -> F) -> T {
+        Self::run_on(Runtime::new().expect("a runtime"), main)
+    }
+
+    type Join<T: 'static> = JoinHandle<T>;
+
+    fn spawn<T: 'static>(&self, task: impl Future<Output = T> + 'static) -> JoinHandle<T> {
+        evbase::spawn_local(task)
+    }
+
+    fn spawn_detached(&self, task: impl Future<Output = ()> + 'static) {
+        evbase::spawn_local(task);
+    }
+
+    fn yield_now() -> impl Future<Output = ()> + 'static {
+        evbase::yield_now()
+    }
+}
+
+impl Foreign for Evbase {
+    type Spawner = evbase::Spawner;
+
+    fn run<F: Future<Output = ()> + 'static>(main: impl FnOnce(Self::Spawner) -> F) {
+        let runtime = Runtime::new().expect("a runtime");
+        let main = main(runtime.spawner());
+        runtime.block_on(main).expect("nobody stops it");
+    }
+
+    fn spawn(spawner: &Self::Spawner, task: impl Future<Output = ()> + Send + 'static) {
+        spawner.spawn(task);
+    }
+}
+
+impl Timers for Evbase {
+    fn sleep(&self, duration: Duration) -> impl Future + use<> + 'static {
+        evbase::time::sleep(duration)
+    }
+}
+
+impl Sockets for Evbase {
+    type Unix = AsyncFd<UnixStream>;
+    type Tcp = evbase::net::TcpStream;
+    type Listener = evbase::net::TcpListener;
+
+    fn unix(&self, socket: UnixStream) -> Self::Unix {
+        AsyncFd::new(socket).expect("a socket")
+    }
+
+    fn off_the_loop(socket: Self::Unix) -> Option<UnixStream> {
+        Some(socket.into_inner().expect("at home"))
+    }
+
+    fn listener(&self, listener: TcpListener) -> Self::Listener {
+        evbase::net::TcpListener::from_std(listener).expect("a listener")
+    }
+
+    async fn accept(&self, listener: &mut Self::Listener) -> Self::Tcp {
+        listener.accept().await.expect("accept").0
+    }
+}
+
+futures_stream!(AsyncFd<UnixStream>, evbase::net::TcpStream);
