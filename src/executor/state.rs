@@ -15,7 +15,7 @@
 //!
 //! What home does to tasks at home is not in here: no wake-up at home needs a read-modify-write.
 
-use crate::sync::{AtomicUsize, fence};
+use crate::sync::AtomicUsize;
 use std::process::abort;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -75,7 +75,8 @@ impl State {
         if self.0.fetch_sub(REFERENCE, Release) / REFERENCE != 1 {
             return false;
         }
-        fence(Acquire);
+        // As good as a fence, and what the thread sanitizer understands.
+        self.0.load(Acquire);
         true
     }
 
