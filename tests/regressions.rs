@@ -1,11 +1,12 @@
 //! Bugs that were found once, each with the test that found it. None of them comes back.
 
+mod common;
+
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::{Pin, pin};
-use std::process::abort;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -16,27 +17,14 @@ use std::time::{Duration, Instant};
 use evbase::io::AsyncFd;
 use evbase::{Builder, RunError, Runtime};
 
-/// Runs a test, and ends the process if it takes longer than half a minute.
-fn within_half_a_minute(test: impl FnOnce()) {
-    let (done, is_done) = mpsc::channel::<()>();
-    let name = thread::current().name().unwrap_or("a test").to_owned();
-    let watchdog = thread::spawn(move || {
-        if is_done.recv_timeout(Duration::from_secs(30)) == Err(mpsc::RecvTimeoutError::Timeout) {
-            eprintln!("{name} hangs");
-            abort();
-        }
-    });
-    test();
-    drop(done);
-    watchdog.join().unwrap();
-}
+use common::watched;
 
 /// Home read a completed task after it had given the inbox's reference back, when the last waker could already be gone.
 /// Address sanitizer and the loom model see it best; without them, this is a hammer.
 #[test]
 fn a_task_that_completes_in_the_inbox_is_not_touched_after_its_last_waker() {
     const ROUNDS: usize = 20_000;
-    within_half_a_minute(|| {
+    watched(|| {
         let slot = Arc::new(AtomicPtr::<Waker>::new(std::ptr::null_mut()));
         let posted = Arc::new(AtomicUsize::new(0));
         let abroad = {
@@ -130,7 +118,7 @@ fn as_fd_may_use_the_runtime() {
 /// It left a registration with a made-up key, that of the first source of the base.
 #[test]
 fn a_panic_in_as_fd_hits_no_other_source() {
-    within_half_a_minute(|| {
+    watched(|| {
         let runtime = Runtime::new().unwrap();
         let victim = async {
             let (reader, mut writer) = std::io::pipe().unwrap();
@@ -192,7 +180,7 @@ fn the_number_of_living_tasks_is_never_below_zero() {
 /// It was closed between two looks at the report.
 #[test]
 fn run_abroad_never_says_stopped() {
-    within_half_a_minute(|| {
+    watched(|| {
         for _ in 0..500 {
             let runtime = Arc::new(Builder::new().start("home").unwrap());
             let (began, has_begun) = mpsc::channel();
@@ -317,7 +305,7 @@ fn a_poll_or_another_call_inside_the_loop_of_another_runtime_does_not_block_it_f
         assert!(polled.is_ready());
     };
     let make: Call = |_| drop(Runtime::new().unwrap());
-    within_half_a_minute(|| {
+    watched(|| {
         for call in [poll, make] {
             let inner = Builder::new().grace(Duration::MAX).build().unwrap();
             let outer = Runtime::new().unwrap();

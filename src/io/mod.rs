@@ -1,6 +1,7 @@
 //! Any descriptor on the loop.
 
 mod async_fd;
+pub(crate) mod by_ref;
 mod error;
 mod guard;
 mod registration;

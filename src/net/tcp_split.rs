@@ -2,15 +2,11 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-
-use futures_io::{AsyncRead, AsyncWrite};
 
 use super::tcp_stream::TcpStream;
+use crate::io::by_ref::{async_read_by_ref, async_write_by_ref};
 
 /// The reading side of a [`TcpStream`], borrowed; made by [`TcpStream::split`].
 #[derive(Debug)]
@@ -124,51 +120,7 @@ impl fmt::Display for ReuniteError {
 
 impl Error for ReuniteError {}
 
-macro_rules! read_half {
-    ($half:ty) => {
-        impl AsyncRead for $half {
-            fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-                Pin::new(&mut (*self).as_ref()).poll_read(cx, buf)
-            }
-
-            fn poll_read_vectored(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                bufs: &mut [IoSliceMut<'_>],
-            ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut (*self).as_ref()).poll_read_vectored(cx, bufs)
-            }
-        }
-    };
-}
-
-macro_rules! write_half {
-    ($half:ty) => {
-        impl AsyncWrite for $half {
-            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-                Pin::new(&mut (*self).as_ref()).poll_write(cx, buf)
-            }
-
-            fn poll_write_vectored(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                bufs: &[IoSlice<'_>],
-            ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut (*self).as_ref()).poll_write_vectored(cx, bufs)
-            }
-
-            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Pin::new(&mut (*self).as_ref()).poll_flush(cx)
-            }
-
-            fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Pin::new(&mut (*self).as_ref()).poll_close(cx)
-            }
-        }
-    };
-}
-
-read_half!(ReadHalf<'_>);
-read_half!(OwnedReadHalf);
-write_half!(WriteHalf<'_>);
-write_half!(OwnedWriteHalf);
+async_read_by_ref!([] ReadHalf<'_>, half => half.as_ref());
+async_read_by_ref!([] OwnedReadHalf, half => half.as_ref());
+async_write_by_ref!([] WriteHalf<'_>, half => half.as_ref());
+async_write_by_ref!([] OwnedWriteHalf, half => half.as_ref());

@@ -98,7 +98,7 @@ impl Builder {
             ));
         }
         context::sweep();
-        Shared::open(self.settings, self.backend).map(Runtime::new_unbound)
+        Shared::new(self.settings, self.backend).map(Runtime::new_unbound)
     }
 
     /// Makes a runtime and a thread with that name, which binds and runs it; returns once it has bound. The handle is a

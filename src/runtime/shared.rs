@@ -12,7 +12,7 @@ use super::metrics::Counters;
 use super::registry;
 use super::shutdown::Report;
 use super::waiters::Once;
-use crate::base::{EventBase, Notifier, fork};
+use crate::base::{Backend, EventBase, Notifier, fork};
 use crate::executor::{Inbox, StopLevel, Stops, Unpark};
 use crate::sync;
 
@@ -44,7 +44,8 @@ impl Unpark for Notifier {
 }
 
 impl Shared {
-    pub(super) fn new(base: Base, settings: Settings) -> Arc<Self> {
+    pub(super) fn new(settings: Settings, backend: Backend) -> io::Result<Arc<Self>> {
+        let base: Base = EventBase::with_backend(backend)?;
         let id = registry::new_id();
         let shared = Arc::new(Self {
             inbox: sync::Arc::new(Inbox::new(id, Box::new(base.notifier()))),
@@ -56,11 +57,7 @@ impl Shared {
             counters: Counters::default(),
         });
         registry::insert(&shared);
-        shared
-    }
-
-    pub(super) fn open(settings: Settings, backend: crate::base::Backend) -> io::Result<Arc<Self>> {
-        Ok(Self::new(EventBase::with_backend(backend)?, settings))
+        Ok(shared)
     }
 
     pub(crate) fn id(&self) -> u64 {
