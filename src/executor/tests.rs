@@ -147,3 +147,29 @@ fn a_header_stays_small() {
     let bare = std::mem::size_of::<usize>() * 7;
     assert_eq!(task::header_size(), bare);
 }
+
+#[test]
+fn a_ring_that_failed_is_tried_again_by_the_next_message() {
+    struct FailsOnce(std::sync::Arc<std::sync::atomic::AtomicUsize>);
+    impl Unpark for FailsOnce {
+        fn unpark(&self) -> bool {
+            self.0.fetch_add(1, Relaxed) > 0
+        }
+    }
+    let rings = std::sync::Arc::default();
+    let inbox = Inbox::new(1, Box::new(FailsOnce(std::sync::Arc::clone(&rings))));
+    assert!(inbox.park(Stops::default()));
+    assert!(inbox.send(|| {}).is_ok());
+    assert_eq!(rings.load(Relaxed), 1, "failed");
+    assert!(inbox.send(|| {}).is_ok());
+    assert_eq!(rings.load(Relaxed), 2, "tried again");
+    inbox.stop(StopLevel::Request);
+    assert_eq!(rings.load(Relaxed), 2, "home is awake by then");
+    // The messages are home's to free.
+    with_executor(|executor| {
+        for node in inbox.take().1 {
+            // SAFETY: taken from the inbox, and delivered once.
+            unsafe { ((*node.as_ref().vtable).deliver)(node, executor) };
+        }
+    });
+}
