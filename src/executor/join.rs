@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::guard;
+use super::state::Detached;
 use super::task::{Payload, RawTask};
 
 /// Awaits the output of a task: `Ok`, or why there is none.
@@ -196,16 +197,17 @@ impl<T> Future for JoinHandle<T> {
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        let Some(TaskRef(task)) = &self.task else {
+        let Some(held) = self.task.take() else {
             return;
         };
-        // SAFETY: the handle holds a reference, given back by the field's drop, also if a destructor panics here.
+        let TaskRef(task) = held;
+        // SAFETY: the handle holds a reference, given back by the drop of `held`, also if a destructor panics here.
         unsafe {
             match task.state().detach() {
-                Some(false) => {}
-                Some(true) => drop(task.join_cell().with_mut(|cell| (*cell).take())),
-                None if self.taken => {}
-                None => task.drop_output(),
+                Detached::Gone => std::mem::forget(held),
+                Detached::WithWaker => drop(task.join_cell().with_mut(|cell| (*cell).take())),
+                Detached::Complete if self.taken => {}
+                Detached::Complete => task.drop_output(),
             }
         }
     }

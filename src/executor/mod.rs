@@ -27,6 +27,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::mem::ManuallyDrop;
+use std::ptr;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::task::Context;
@@ -38,7 +39,7 @@ pub(crate) use task::is_task_waker;
 
 use crate::sync::Arc;
 use cells::Cells;
-use task::{End, RawTask, Run};
+use task::{End, Header, MOST_SLOTS, RawTask, Run};
 
 /// How many times a task may find its I/O ready in one poll before it has to yield.
 const BUDGET: u32 = 128;
@@ -94,9 +95,23 @@ struct Owned {
     len: usize,
 }
 
-enum Slot {
-    Task(RawTask),
-    Free { next: Option<u32> },
+/// A task, or the next free slot: one word, since there is one for each task. Tasks are aligned, so a free slot is odd.
+#[derive(Clone, Copy)]
+struct Slot(*mut Header);
+
+impl Slot {
+    fn free(next: Option<u32>) -> Self {
+        let next = next.map_or(0, |next| next as usize + 1);
+        Self(ptr::without_provenance_mut(next << 1 | 1))
+    }
+
+    /// The task, or the next free slot.
+    fn get(self) -> Result<RawTask, Option<u32>> {
+        match self.0.addr() {
+            odd if odd & 1 == 1 => Err((odd >> 1).checked_sub(1).map(|next| next as u32)),
+            _ => RawTask::from_raw(self.0).ok_or(None),
+        }
+    }
 }
 
 impl Owned {
@@ -104,23 +119,24 @@ impl Owned {
         self.len += 1;
         match self.free {
             Some(slot) => {
-                let Slot::Free { next } = self.slots[slot as usize] else {
+                let place = &mut self.slots[slot as usize];
+                let Err(next) = place.get() else {
                     unreachable!("evbase: the free list names a slot with a task")
                 };
                 self.free = next;
-                self.slots[slot as usize] = Slot::Task(task);
+                *place = Slot(task.as_raw());
                 slot
             }
             None => {
-                let slot = u32::try_from(self.slots.len()).expect("evbase: more than 2^32 tasks");
-                self.slots.push(Slot::Task(task));
-                slot
+                let slot = u32::try_from(self.slots.len()).ok().filter(|slot| *slot < MOST_SLOTS);
+                self.slots.push(Slot(task.as_raw()));
+                slot.expect("evbase: too many tasks: there is room for 2^29")
             }
         }
     }
 
     fn remove(&mut self, slot: u32) {
-        self.slots[slot as usize] = Slot::Free { next: self.free };
+        self.slots[slot as usize] = Slot::free(self.free);
         self.free = Some(slot);
         self.len -= 1;
         if self.len == 0 {
@@ -132,8 +148,8 @@ impl Owned {
 
     fn last(&mut self) -> Option<RawTask> {
         while let Some(slot) = self.slots.last() {
-            if let Slot::Task(task) = slot {
-                return Some(*task);
+            if let Ok(task) = slot.get() {
+                return Some(task);
             }
             self.slots.pop();
             // It may name the slot that went. What else it names is found, and popped, here later.
@@ -146,10 +162,10 @@ impl Owned {
 impl Executor {
     pub(crate) fn new(inbox: Arc<Inbox>) -> Self {
         let cells = Cells::new();
-        let root = task::new_at_home(std::future::pending::<()>(), inbox.clone(), &cells);
+        let root = task::new_at_home(std::future::pending::<()>(), &inbox, &cells);
         // SAFETY: the task was just made; its join handle's reference goes with the handle, home's is kept in `root`.
         unsafe {
-            root.run_cell().set(Run::Idle);
+            root.home().set_run(Run::Idle);
             drop(JoinHandle::<()>::new(root));
         }
         Self {
@@ -180,7 +196,7 @@ impl Executor {
         if self.closing.get() {
             return Err(future);
         }
-        let task = task::new_at_home(future, self.inbox.clone(), &self.cells);
+        let task = task::new_at_home(future, &self.inbox, &self.cells);
         // SAFETY: just made, with home's reference and the handle's; this is home, since `self` is not `Send`.
         unsafe {
             self.accept(task);
@@ -236,7 +252,7 @@ impl Executor {
             if task.state().is_aborted() {
                 return self.cancel(task);
             }
-            task.run_cell().set(Run::Running);
+            task.home().set_run(Run::Running);
             match task.poll() {
                 None => self.suspend(task),
                 Some(end) => self.finish(task, end),
@@ -249,11 +265,11 @@ impl Executor {
         // SAFETY: `self` holds a reference to its root task, and this is home. The waker is not dropped, and lives for
         // the poll only.
         unsafe {
-            self.root.run_cell().set(Run::Running);
+            self.root.home().set_run(Run::Running);
             let waker = ManuallyDrop::new(self.root.borrowed_waker());
             let done = root.poll(&mut Context::from_waker(&waker));
             if done {
-                self.root.run_cell().set(Run::Idle);
+                self.root.home().set_run(Run::Idle);
             } else {
                 self.suspend(self.root);
             }
@@ -275,8 +291,8 @@ impl Executor {
     unsafe fn suspend(&self, task: RawTask) {
         // SAFETY: the caller's promise.
         unsafe {
-            let woken = task.run_cell().get() == Run::RunningWoken;
-            task.run_cell().set(Run::Idle);
+            let woken = task.home().run() == Run::RunningWoken;
+            task.home().set_run(Run::Idle);
             if woken {
                 self.wake(task);
             }
@@ -290,13 +306,13 @@ impl Executor {
     /// Home; somebody holds a reference to the task during the call.
     unsafe fn wake(&self, task: RawTask) {
         // SAFETY: the caller's promise.
-        let run = unsafe { task.run_cell() };
-        match run.get() {
+        let home = unsafe { task.home() };
+        match home.run() {
             Run::Idle if !self.closing.get() => {
-                run.set(Run::Queued);
+                home.set_run(Run::Queued);
                 self.ready.borrow_mut().push_back(task);
             }
-            Run::Running => run.set(Run::RunningWoken),
+            Run::Running => home.set_run(Run::RunningWoken),
             // Queued already; or done, or about to be cancelled; or its own arrival will queue it.
             _ => {}
         }
@@ -311,7 +327,7 @@ impl Executor {
         // SAFETY: the inbox's reference keeps the task until `State::deliver` gives it back. From then on only home's own
         // keeps it, which there is while the future lives: so that is asked first.
         unsafe {
-            match task.run_cell().get() {
+            match task.home().run() {
                 Run::Away => {
                     // The inbox's reference becomes home's.
                     task.state().arrive();
@@ -319,11 +335,11 @@ impl Executor {
                     if self.closing.get() {
                         self.cancel(task);
                     } else {
-                        task.run_cell().set(Run::Queued);
+                        task.home().set_run(Run::Queued);
                         self.ready.borrow_mut().push_back(task);
                     }
                 }
-                Run::Done => {
+                Run::Done | Run::Failed => {
                     if task.state().deliver() {
                         task.free();
                     }
@@ -344,7 +360,7 @@ impl Executor {
     /// Home; the caller has home's reference and gives it away.
     unsafe fn accept(&self, task: RawTask) {
         // SAFETY: the caller's promise.
-        unsafe { task.slot_cell().set(self.owned.borrow_mut().insert(task)) };
+        unsafe { task.home().set_slot(self.owned.borrow_mut().insert(task)) };
         self.inbox.counts.accepted.add(1);
     }
 
@@ -356,7 +372,7 @@ impl Executor {
     unsafe fn cancel(&self, task: RawTask) {
         // SAFETY: the caller's promise. Nobody polls or queues the task while its destructor runs: it counts as running.
         unsafe {
-            task.run_cell().set(Run::Running);
+            task.home().set_run(Run::Running);
             task.cancel();
             self.finish(task, End::Cancelled);
         }
@@ -367,16 +383,16 @@ impl Executor {
     /// Home; the future was just replaced by the output; the task is not in the ready queue.
     unsafe fn finish(&self, task: RawTask, end: End) {
         let counts = &self.inbox.counts;
-        match end {
-            End::Completed => &counts.completed,
-            End::Cancelled => &counts.cancelled,
-            End::Panicked => &counts.panicked,
-        }
-        .add(1);
+        let (count, run) = match end {
+            End::Completed => (&counts.completed, Run::Done),
+            End::Cancelled => (&counts.cancelled, Run::Failed),
+            End::Panicked => (&counts.panicked, Run::Failed),
+        };
+        count.add(1);
         // SAFETY: the caller's promise; home's reference, held by the list until here, is given back by `complete`.
         unsafe {
-            task.run_cell().set(Run::Done);
-            self.owned.borrow_mut().remove(task.slot_cell().get());
+            task.home().set_run(run);
+            self.owned.borrow_mut().remove(task.home().slot());
             task.complete();
         }
     }
@@ -414,7 +430,7 @@ impl Drop for Executor {
         // SAFETY: home's reference to the root task, whose future is `Pending` and has nothing to drop. Nobody waits for
         // its output. Wakers of it may live on: they find it complete.
         unsafe {
-            self.root.run_cell().set(Run::Done);
+            self.root.home().set_run(Run::Failed);
             self.root.cancel();
             self.root.complete();
         }

@@ -15,19 +15,19 @@
 //!
 //! What home does to tasks at home is not in here: no wake-up at home needs a read-modify-write.
 
-use crate::sync::AtomicUsize;
+use crate::sync::AtomicU32;
 use std::process::abort;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-const POSTED: usize = 1;
-const ABORT: usize = 1 << 1;
-const COMPLETE: usize = 1 << 2;
-const JOIN: usize = 1 << 3;
-const JOIN_WAKER: usize = 1 << 4;
-const REFERENCE: usize = 1 << 5;
+const POSTED: u32 = 1;
+const ABORT: u32 = 1 << 1;
+const COMPLETE: u32 = 1 << 2;
+const JOIN: u32 = 1 << 3;
+const JOIN_WAKER: u32 = 1 << 4;
+const REFERENCE: u32 = 1 << 5;
 
 #[derive(Debug)]
-pub(super) struct State(AtomicUsize);
+pub(super) struct State(AtomicU32);
 
 /// What home finds when it completes a task.
 #[derive(Debug)]
@@ -38,15 +38,26 @@ pub(super) struct Completed {
     pub(super) joined: bool,
 }
 
+/// What a join handle finds when it goes.
+#[derive(Debug)]
+pub(super) enum Detached {
+    /// The task goes on, and the handle's reference is gone.
+    Gone,
+    /// The task goes on; the join cell, which is the handle's again, has a waker in it.
+    WithWaker,
+    /// The output is the handle's, unless it was taken.
+    Complete,
+}
+
 impl State {
     /// Of a task made at home: home's reference and the join handle's.
     pub(super) fn new_at_home() -> Self {
-        Self(AtomicUsize::new((2 * REFERENCE) | JOIN))
+        Self(AtomicU32::new((2 * REFERENCE) | JOIN))
     }
 
     /// Of a task made abroad: on its way home, with the reference that will be home's, and the join handle's.
     pub(super) fn new_abroad() -> Self {
-        Self(AtomicUsize::new((2 * REFERENCE) | JOIN | POSTED))
+        Self(AtomicU32::new((2 * REFERENCE) | JOIN | POSTED))
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -61,7 +72,7 @@ impl State {
 
     /// One reference more; the caller holds one.
     pub(super) fn acquire(&self) {
-        if self.0.fetch_add(REFERENCE, Relaxed) > isize::MAX as usize {
+        if self.0.fetch_add(REFERENCE, Relaxed) > i32::MAX as u32 {
             abort();
         }
     }
@@ -90,7 +101,7 @@ impl State {
         self.post(ABORT)
     }
 
-    fn post(&self, also: usize) -> bool {
+    fn post(&self, also: u32) -> bool {
         let mut word = self.0.load(Relaxed);
         loop {
             if word & COMPLETE != 0 {
@@ -112,7 +123,12 @@ impl State {
 
     /// Home took the task from the inbox; the inbox's reference becomes home's. First arrival of a task made abroad.
     pub(super) fn arrive(&self) {
-        self.0.fetch_sub(POSTED, AcqRel);
+        // Alone? Then nobody else can change the word.
+        if self.0.load(Acquire) == REFERENCE | POSTED {
+            self.0.store(REFERENCE, Relaxed);
+        } else {
+            self.0.fetch_sub(POSTED, AcqRel);
+        }
     }
 
     /// Home took the task from the inbox, and gives the inbox's reference back. True if it was the last one.
@@ -129,7 +145,14 @@ impl State {
     /// `None` comes back: home must not touch the task again. Otherwise home has to look after the join cell or the
     /// output, and then to release its reference.
     pub(super) fn complete(&self) -> Option<Completed> {
-        let mut word = self.0.load(Relaxed);
+        let mut word = self.0.load(Acquire);
+        if word / REFERENCE == 1 {
+            // Only home is left: nobody will ask whether the task is complete.
+            return Some(Completed {
+                join_waker: false,
+                joined: false,
+            });
+        }
         loop {
             let quiet = word & (JOIN | JOIN_WAKER) == JOIN;
             let mut next = word | COMPLETE;
@@ -166,15 +189,22 @@ impl State {
         self.0.load(Relaxed) & JOIN_WAKER != 0
     }
 
-    /// The join handle goes. `Some(true)`: the join cell was filled and is the handle's again. `None`: the task
-    /// completed, and the output is the handle's.
-    pub(super) fn detach(&self) -> Option<bool> {
-        self.change_unless_complete(|word| word & !(JOIN | JOIN_WAKER))
-            .map(|word| word & JOIN_WAKER != 0)
+    /// The join handle goes, and gives its reference back if there is nothing left to do.
+    pub(super) fn detach(&self) -> Detached {
+        let changed = self.change_unless_complete(|word| match word & JOIN_WAKER {
+            // Never the last: home has one, or will have that of the inbox.
+            0 => (word & !JOIN) - REFERENCE,
+            _ => word & !(JOIN | JOIN_WAKER),
+        });
+        match changed {
+            None => Detached::Complete,
+            Some(word) if word & JOIN_WAKER != 0 => Detached::WithWaker,
+            Some(_) => Detached::Gone,
+        }
     }
 
     /// Returns the word from before.
-    fn change_unless_complete(&self, change: impl Fn(usize) -> usize) -> Option<usize> {
+    fn change_unless_complete(&self, change: impl Fn(u32) -> u32) -> Option<u32> {
         let mut word = self.0.load(Acquire);
         loop {
             if word & COMPLETE != 0 {

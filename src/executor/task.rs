@@ -1,23 +1,23 @@
 //! A task: one allocation that holds the future, its output, and what its owners on all threads share.
 //!
 //! ```text
-//!   Task<F> { Header { node, inbox, state, join cell | home's words }, stage }
+//!   Task<F> { Header { node, inbox, state, home's word, join cell }, stage: future | output | error }
 //! ```
 //!
-//! The stage (future or output) and home's words are touched by home alone, with one exception: after COMPLETE, while
-//! a join handle exists, the stage belongs to that handle. Whoever drops the last reference frees memory and nothing
-//! else. `RawTask` is a task without its type, and counts no reference by itself.
+//! The stage and home's word, which says what the stage is, are touched by home alone, with one exception: after
+//! COMPLETE, while a join handle exists, they belong to that handle. Whoever drops the last reference frees memory and
+//! nothing else. `RawTask` is a task without its type, and counts no reference by itself.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::any::Any;
 use std::future::Future;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, needs_drop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
-use super::cells::{Cells, STEP};
+use super::cells::{ALIGN, Cells};
 use super::gate::{Admission, Node, NodeVtable};
 use super::guard;
 use super::inbox::Inbox;
@@ -26,8 +26,9 @@ use super::state::State;
 use super::{Executor, current};
 use crate::sync::{Arc, Cell, UnsafeCell};
 
-/// Where a task stands at home. Home only.
+/// Where a task stands at home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(super) enum Run {
     /// Made abroad, not arrived yet.
     Away,
@@ -39,9 +40,54 @@ pub(super) enum Run {
     Running,
     /// Is being polled, and was woken since.
     RunningWoken,
-    /// The future is gone.
+    /// The future is gone: an output is in its place, or was.
     Done,
+    /// The future is gone: an error is in its place, or was.
+    Failed,
 }
+
+impl Run {
+    const ALL: [Run; 1 << RUN_BITS] = [
+        Run::Away,
+        Run::Idle,
+        Run::Queued,
+        Run::Running,
+        Run::RunningWoken,
+        Run::Done,
+        Run::Failed,
+        Run::Failed,
+    ];
+}
+
+const RUN_BITS: u32 = 3;
+
+/// Home's word of a task: where it stands, and its place in home's list.
+pub(super) struct HomeWord(Cell<u32>);
+
+impl HomeWord {
+    fn new(run: Run) -> Self {
+        Self(Cell::new(run as u32))
+    }
+
+    pub(super) fn run(&self) -> Run {
+        Run::ALL[self.0.get() as usize % Run::ALL.len()]
+    }
+
+    pub(super) fn set_run(&self, run: Run) {
+        self.0.set(self.0.get() >> RUN_BITS << RUN_BITS | run as u32);
+    }
+
+    pub(super) fn slot(&self) -> u32 {
+        self.0.get() >> RUN_BITS
+    }
+
+    pub(super) fn set_slot(&self, slot: u32) {
+        self.0.set(slot << RUN_BITS | self.run() as u32);
+    }
+}
+
+/// How many places home's list can have.
+pub(super) const MOST_SLOTS: u32 = u32::MAX >> RUN_BITS;
 
 /// How a task ended, for the books.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,25 +98,23 @@ pub(super) enum End {
 }
 
 #[repr(C)]
-struct Header {
+pub(super) struct Header {
     node: Node,
     inbox: Arc<Inbox>,
     state: State,
+    home: HomeWord,
     /// Who holds it is said by JOIN_WAKER in the state.
     join_cell: UnsafeCell<Option<Waker>>,
-    /// The task's place in home's list. Home only.
-    slot: Cell<u32>,
-    /// Home only.
-    run: Cell<Run>,
 }
 
-enum Stage<F: Future> {
-    Future(F),
-    Output(Result<F::Output, JoinError>),
-    Gone,
+/// What it is, home's word says. A tag of its own would cost most tasks eight bytes.
+union Stage<F: Future> {
+    future: ManuallyDrop<F>,
+    output: ManuallyDrop<F::Output>,
+    error: ManuallyDrop<JoinError>,
 }
 
-#[repr(C, align(16))]
+#[repr(C)]
 struct Task<F: Future> {
     header: Header,
     stage: UnsafeCell<Stage<F>>,
@@ -101,27 +145,35 @@ impl<F: Future> Task<F> {
         free: Self::free,
     };
 
-    fn allocate(future: F, inbox: Arc<Inbox>, state: State, run: Run, cells: Option<&Cells>) -> RawTask {
-        const { assert!(align_of::<Self>() >= STEP) };
-        let layout = Layout::new::<Self>();
-        let memory = match cells.and_then(|cells| cells.take(layout)) {
-            Some(memory) => memory,
-            // SAFETY: the layout's size is not zero: there is a header in it.
-            None => NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout)),
-        };
-        let task = memory.cast::<Self>();
-        let header = Header {
-            node: Node::new((&raw const *Self::VTABLE_REF).cast()),
-            inbox,
-            state,
-            join_cell: UnsafeCell::new(None),
-            slot: Cell::new(u32::MAX),
-            run: Cell::new(run),
-        };
-        let stage = UnsafeCell::new(Stage::Future(future));
-        // SAFETY: the memory is ours, of the task's layout, and not yet initialised.
-        unsafe { task.write(Self { header, stage }) };
-        RawTask(task.cast())
+    /// The gate needs the low bits of a task's address.
+    const LAYOUT: Layout = match Layout::new::<Self>().align_to(ALIGN) {
+        Ok(layout) => layout,
+        Err(_) => panic!(),
+    };
+
+    fn allocate(future: F, inbox: &Arc<Inbox>, state: State, run: Run, cells: Option<&Cells>) -> RawTask {
+        // SAFETY: cells are kept by `free`, below, with that layout and the handle to the inbox in place.
+        unsafe {
+            let header = match cells.and_then(|cells| cells.take(Self::LAYOUT)) {
+                Some(header) => header,
+                None => {
+                    // The layout's size is not zero: there is a header in it.
+                    let memory = NonNull::new(alloc(Self::LAYOUT)).unwrap_or_else(|| handle_alloc_error(Self::LAYOUT));
+                    let header = memory.cast::<Header>();
+                    (&raw mut (*header.as_ptr()).inbox).write(inbox.clone());
+                    header
+                }
+            };
+            let task = header.cast::<Self>().as_ptr();
+            (&raw mut (*task).header.node).write(Node::new((&raw const *Self::VTABLE_REF).cast()));
+            (&raw mut (*task).header.state).write(state);
+            (&raw mut (*task).header.home).write(HomeWord::new(run));
+            (&raw mut (*task).header.join_cell).write(UnsafeCell::new(None));
+            (&raw mut (*task).stage).write(UnsafeCell::new(Stage {
+                future: ManuallyDrop::new(future),
+            }));
+            RawTask(header)
+        }
     }
 
     const VTABLE_REF: &'static Vtable = &Self::VTABLE;
@@ -138,21 +190,24 @@ impl<F: Future> Task<F> {
     ///
     /// Home, with its reference, on a task whose future is alive and not under poll.
     unsafe fn poll(task: RawTask, cx: &mut Context<'_>) -> Option<End> {
-        // SAFETY: the stage is home's until completion, home holds a reference, and nobody else is in the future.
+        // SAFETY: the stage is home's until completion, home holds a reference, and nobody else is in the future, which
+        // lies in the task's allocation and is dropped in place: it is pinned.
         unsafe {
             Self::stage(task, |stage| {
-                let polled = catch_unwind(AssertUnwindSafe(|| match &mut *stage {
-                    // The future lies in the task's allocation and is dropped in place: it is pinned.
-                    Stage::Future(future) => Pin::new_unchecked(future).poll(cx),
-                    _ => unreachable!("evbase: polled a task without a future"),
-                }));
-                let (output, end) = match polled {
-                    Ok(Poll::Pending) => return None,
-                    Ok(Poll::Ready(output)) => (Ok(output), End::Completed),
-                    Err(payload) => (Err(JoinError::panicked(payload)), End::Panicked),
-                };
-                Self::replace_future(stage, output);
-                Some(end)
+                let future = Pin::new_unchecked(&mut *(*stage).future);
+                match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+                    Ok(Poll::Pending) => None,
+                    Ok(Poll::Ready(output)) => {
+                        Self::drop_future(stage);
+                        (*stage).output = ManuallyDrop::new(output);
+                        Some(End::Completed)
+                    }
+                    Err(payload) => {
+                        Self::drop_future(stage);
+                        (*stage).error = ManuallyDrop::new(JoinError::panicked(payload));
+                        Some(End::Panicked)
+                    }
+                }
             })
         }
     }
@@ -162,70 +217,84 @@ impl<F: Future> Task<F> {
     /// As for `poll`.
     unsafe fn cancel(task: RawTask) {
         // SAFETY: as in `poll`.
-        unsafe { Self::stage(task, |stage| Self::replace_future(stage, Err(JoinError::cancelled()))) }
-    }
-
-    /// Drops the future in place, behind a guard, and puts the output there.
-    ///
-    /// # Safety
-    ///
-    /// `stage` is valid, holds the future, and is the caller's alone.
-    unsafe fn replace_future(stage: *mut Stage<F>, output: Result<F::Output, JoinError>) {
-        // SAFETY: the caller's promise. A destructor that panics has dropped what it could; the place is overwritten
-        // without being dropped again.
-        unsafe {
-            guard::run(|| stage.drop_in_place());
-            stage.write(Stage::Output(output));
-        }
-    }
-
-    /// Moves the output to `to`, an `Option<Result<F::Output, JoinError>>`; leaves it as it is if there is none left.
-    ///
-    /// # Safety
-    ///
-    /// The caller owns the output: it is the join handle, after COMPLETE. `to` is valid and of that type.
-    unsafe fn take_output(task: RawTask, to: *mut ()) {
-        // SAFETY: the caller's promise.
         unsafe {
             Self::stage(task, |stage| {
-                if let Stage::Output(output) = stage.replace(Stage::Gone) {
-                    *to.cast::<Option<Result<F::Output, JoinError>>>() = Some(output);
-                }
+                Self::drop_future(stage);
+                (*stage).error = ManuallyDrop::new(JoinError::cancelled());
+            });
+        }
+    }
+
+    /// Drops the future in place, behind a guard.
+    ///
+    /// # Safety
+    ///
+    /// `stage` is valid, holds the future, and is the caller's alone, who puts something else there.
+    unsafe fn drop_future(stage: *mut Stage<F>) {
+        if needs_drop::<F>() {
+            // SAFETY: the caller's promise. A destructor that panics has dropped what it could, and is not run again.
+            guard::run(|| unsafe { ManuallyDrop::drop(&mut (*stage).future) });
+        }
+    }
+
+    /// Moves the output to `to`, an `Option<Result<F::Output, JoinError>>`.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the output and takes it once: it is the join handle, after COMPLETE, or home if there is none.
+    /// `to` is valid and of that type.
+    unsafe fn take_output(task: RawTask, to: *mut ()) {
+        // SAFETY: the caller's promise: home's word, which it owns as well, says what there is.
+        unsafe {
+            let failed = task.home().run() == Run::Failed;
+            Self::stage(task, |stage| {
+                *to.cast::<Option<Result<F::Output, JoinError>>>() = Some(match failed {
+                    false => Ok(ManuallyDrop::take(&mut (*stage).output)),
+                    true => Err(ManuallyDrop::take(&mut (*stage).error)),
+                });
             });
         }
     }
 
     /// # Safety
     ///
-    /// The caller owns the output: it is the join handle, after COMPLETE, or home if there is none.
+    /// As for `take_output`.
     unsafe fn drop_output(task: RawTask) {
-        // SAFETY: the caller's promise. The stage says `Gone` before the user's destructor runs.
-        drop(unsafe { Self::stage(task, |stage| stage.replace(Stage::Gone)) });
+        let mut output = None::<Result<F::Output, JoinError>>;
+        // SAFETY: the caller's promise. The output has left the task before the user's destructor runs.
+        unsafe { Self::take_output(task, (&raw mut output).cast()) };
     }
 
     /// # Safety
     ///
-    /// The last reference is gone; the stage is `Gone`, or was never shared.
+    /// The last reference is gone; so is what was in the stage, or it was never shared.
     unsafe fn free(task: RawTask) {
-        let (task, layout) = (task.0.cast::<Self>(), Layout::new::<Self>());
-        // SAFETY: allocated with this layout, and nobody else can reach it. What is left in it to be dropped is no user's.
+        // SAFETY: allocated with this layout, and nobody else can reach it. Of what is in it only the handle to the inbox
+        // has a destructor, since a join handle leaves its cell empty.
         unsafe {
-            let inbox = Arc::as_ptr(&task.as_ref().header.inbox);
-            let kept = current::with(inbox, |home| {
-                // Not the last handle to the inbox: the executor has one.
-                task.drop_in_place();
-                home.cells.keep(task.cast(), layout);
-            });
-            if kept.is_none() {
-                task.drop_in_place();
-                dealloc(task.as_ptr().cast(), layout);
+            let inbox = Arc::as_ptr(&task.header().inbox);
+            if current::with(inbox, |home| home.cells.keep(task.0, Self::LAYOUT)).is_none() {
+                dealloc_cell(task.0, Self::LAYOUT);
             }
         }
     }
 }
 
+/// Frees the memory of a task that has gone, and its handle to the inbox.
+///
+/// # Safety
+///
+/// The caller's alone, allocated with that layout; nothing but the handle to the inbox is left in it.
+pub(super) unsafe fn dealloc_cell(cell: NonNull<Header>, layout: Layout) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (&raw mut (*cell.as_ptr()).inbox).drop_in_place();
+        dealloc(cell.as_ptr().cast(), layout);
+    }
+}
+
 /// Makes a task at home, ready to be queued, with home's reference and one for a join handle.
-pub(super) fn new_at_home<F: Future>(future: F, inbox: Arc<Inbox>, cells: &Cells) -> RawTask {
+pub(super) fn new_at_home<F: Future>(future: F, inbox: &Arc<Inbox>, cells: &Cells) -> RawTask {
     Task::allocate(future, inbox, State::new_at_home(), Run::Queued, Some(cells))
 }
 
@@ -238,16 +307,14 @@ pub(super) unsafe fn post<F: Future>(future: F, inbox: &Arc<Inbox>) -> Result<Ra
     if inbox.stops().requested() {
         return Err(future);
     }
-    let task = Task::allocate(future, inbox.clone(), State::new_abroad(), Run::Away, None);
+    let task = Task::allocate(future, inbox, State::new_abroad(), Run::Away, None);
     // SAFETY: the node is the header's first field, in an allocation aligned to 16; the inbox's reference keeps the task
     // until it is delivered. The caller's `inbox` outlives the call.
     match unsafe { inbox.push(task.0.cast(), Admission::Work) } {
         Ok(()) => Ok(task),
         // SAFETY: refused, so nobody else has seen the task: it is still ours, as it was allocated.
         Err(_) => unsafe {
-            let Stage::Future(future) = Task::<F>::stage(task, |stage| stage.replace(Stage::Gone)) else {
-                unreachable!("evbase: a task that nobody polled lost its future")
-            };
+            let future = Task::<F>::stage(task, |stage| ManuallyDrop::take(&mut (*stage).future));
             Task::<F>::free(task);
             Err(future)
         },
@@ -297,18 +364,10 @@ impl RawTask {
 
     /// # Safety
     ///
-    /// Home only; and as for `header`.
-    pub(super) unsafe fn run_cell<'a>(self) -> &'a Cell<Run> {
+    /// Home only, or the join handle after COMPLETE; and as for `header`.
+    pub(super) unsafe fn home<'a>(self) -> &'a HomeWord {
         // SAFETY: the caller's promise.
-        unsafe { &self.header().run }
-    }
-
-    /// # Safety
-    ///
-    /// Home only; and as for `header`.
-    pub(super) unsafe fn slot_cell<'a>(self) -> &'a Cell<u32> {
-        // SAFETY: the caller's promise.
-        unsafe { &self.header().slot }
+        unsafe { &self.header().home }
     }
 
     /// Polls the future with a waker that borrows home's reference.
@@ -370,6 +429,14 @@ impl RawTask {
         }
     }
 
+    pub(super) fn as_raw(self) -> *mut Header {
+        self.0.as_ptr()
+    }
+
+    pub(super) fn from_raw(header: *mut Header) -> Option<Self> {
+        NonNull::new(header).map(Self)
+    }
+
     /// Gives a reference back; frees the task if it was the last.
     ///
     /// # Safety
@@ -390,9 +457,9 @@ impl RawTask {
     pub(super) unsafe fn free(self) {
         // SAFETY: the caller's promise.
         unsafe {
-            // In a model, whoever still reads home's words is found out.
+            // In a model, whoever still reads home's word is found out.
             #[cfg(evbase_loom)]
-            self.header().run.set(Run::Done);
+            self.home().set_run(self.home().run());
             (self.vtable().free)(self)
         }
     }
@@ -517,8 +584,3 @@ unsafe fn drop_waker(data: *const ()) {
 
 /// What a caught panic of a task threw.
 pub(super) type Payload = Box<dyn Any + Send>;
-
-#[cfg(test)]
-pub(super) const fn header_size() -> usize {
-    size_of::<Header>()
-}
