@@ -21,7 +21,7 @@ use super::interest::{Event, Interest, Mode};
 use super::notify::Notifier;
 use super::sources::{self, Key, Source, Sources};
 use super::sys::{self, Backend, Queue, Watch};
-use super::timers::{TimerKey, Wheel};
+use super::timers::{Grid, TimerKey, Wheel};
 
 /// The token of the notifier's descriptor. No [`Key`] has it.
 const NOTIFY: u64 = sources::NONE as u64;
@@ -270,14 +270,24 @@ impl<S, T> EventBase<S, T> {
     /// A deadline in the past fires in the next turn. O(1), and no system call; memory is allocated only when more
     /// timers are armed than ever before.
     pub fn arm(&mut self, deadline: Instant, payload: T) -> TimerKey {
+        self.arm_on(deadline, Grid::EXACT, payload)
+    }
+
+    /// As `arm`; a turn need not end for the timer before the grid says so, but takes it along when it ends anyway.
+    pub(crate) fn arm_on(&mut self, deadline: Instant, grid: Grid, payload: T) -> TimerKey {
         let deadline = self.nanoseconds(deadline);
-        self.timers.arm(deadline, payload)
+        self.timers.arm(deadline, grid, payload)
     }
 
     /// Moves a timer to another deadline, earlier or later. `false` if it has fired or was disarmed.
     pub fn reset(&mut self, key: TimerKey, deadline: Instant) -> bool {
+        self.reset_on(key, deadline, Grid::EXACT)
+    }
+
+    /// As `reset`; for the grid, see `arm_on`.
+    pub(crate) fn reset_on(&mut self, key: TimerKey, deadline: Instant, grid: Grid) -> bool {
         let deadline = self.nanoseconds(deadline);
-        self.timers.reset(key, deadline)
+        self.timers.reset(key, deadline, grid)
     }
 
     /// Disarms a timer and gives its payload back. `None` if it has fired or was disarmed. O(1).
@@ -307,7 +317,7 @@ impl<S, T> EventBase<S, T> {
     /// This is the first deadline. Only if the timer that was first has been disarmed, or reset, and there are more
     /// than a hundred close to it, it may be a time before that; the turn then finds nothing due, once.
     pub fn next_deadline(&mut self) -> Option<Instant> {
-        let deadline = self.timers.next_deadline()?;
+        let deadline = self.timers.next_wake()?;
         self.epoch.checked_add(Duration::from_nanos(deadline))
     }
 
@@ -401,7 +411,7 @@ impl<S, T> EventBase<S, T> {
         if timeout == Some(Duration::ZERO) {
             return timeout;
         }
-        let Some(deadline) = self.timers.next_deadline() else {
+        let Some(deadline) = self.timers.next_wake() else {
             return timeout;
         };
         let left = Duration::from_nanos(deadline.saturating_sub(self.nanoseconds(Instant::now())));

@@ -72,4 +72,5 @@ pub use self::interest::{Event, Interest, Mode};
 pub use self::notify::Notifier;
 pub use self::sources::Key;
 pub use self::sys::Backend;
+pub(crate) use self::timers::Grid;
 pub use self::timers::TimerKey;

@@ -13,7 +13,7 @@
 //!   level 1   [.|.|.|.| ... |x]   64 slots of 66 us
 //!   level 2   [.|x|.|.| ... |.]   64 slots of  4 ms          `occupied`: a bit for each slot that isn't empty
 //!   ...                                                      `slot.earliest`: the first deadline in it
-//!   level 8   [.|.|.|.| ... |.]   64 slots of  9 years
+//!   level 8   [.|.|.|.| ... |.]   64 slots of  9 years       `slot.wake`: the first time to wake up for it
 //! ```
 //!
 //! The first deadline of all is in the first occupied slot of the first occupied level, and a slot knows its first
@@ -21,10 +21,15 @@
 //! When time moves on, the slots that it reaches are emptied: what is due is fired, and the rest of the last slot is
 //! placed anew, at a lower level. So a timer moves at most once a level, and most are disarmed before they ever do.
 //!
+//! A timer may have a *grid*: a power of two nanoseconds. Nobody has to wake up for it before the first multiple of that
+//! at or after its deadline, so that timers that needn't be exact share a wake-up. If somebody is awake between the two,
+//! it fires then: all that is due fires, in the order of deadlines, whoever the wake-up was for.
+//!
 //! # Invariants
 //!
 //! * Every timer is in exactly one place: linked in the slot that `place` says, or in `expired`, or free.
-//! * A slot's `earliest` is never later than its first deadline. It is exactly that, unless the slot is `dirty`.
+//! * A slot's `earliest` is never later than its first deadline, nor `wake` than its first wake-up. They are exactly
+//!   that, unless the slot is `dirty`.
 //! * `elapsed` never goes back, and no timer is in a slot before that of `elapsed`.
 //! * A stamp is given to one arming, so a key never finds a later tenant of its node. (Stamps wrap after 2^32.)
 
@@ -68,14 +73,36 @@ struct Node<T> {
     stamp: u32,
     /// `level * SLOTS + slot`, or [`EXPIRED`] or [`FREE`].
     place: u16,
+    grid: Grid,
     /// `None` if free.
     payload: Option<T>,
+}
+
+/// How exact a timer has to be: a power of two nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Grid(u8);
+
+impl Grid {
+    /// To the nanosecond.
+    pub(crate) const EXACT: Grid = Grid(0);
+
+    /// Not shorter than that.
+    pub(crate) const fn of_nanoseconds(at_least: u32) -> Grid {
+        Grid(at_least.next_power_of_two().trailing_zeros() as u8)
+    }
+
+    fn round_up(self, deadline: u64) -> u64 {
+        let mask = (1 << self.0) - 1;
+        // Where time ends, it isn't rounded.
+        (deadline.saturating_add(mask) & !mask).max(deadline)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     head: u32,
     earliest: u64,
+    wake: u64,
 }
 
 /// A timer that is due: its deadline, its age in arming order, its node and its stamp.
@@ -123,12 +150,13 @@ impl<T> Wheel<T> {
     }
 
     /// Arms a timer. A deadline that has passed is as good as any.
-    pub(super) fn arm(&mut self, deadline: u64, payload: T) -> TimerKey {
+    pub(super) fn arm(&mut self, deadline: u64, grid: Grid, payload: T) -> TimerKey {
         if self.slots.is_empty() {
             self.slots = vec![
                 Slot {
                     head: NONE,
-                    earliest: 0
+                    earliest: 0,
+                    wake: 0,
                 };
                 LEVELS * SLOTS
             ];
@@ -141,6 +169,7 @@ impl<T> Wheel<T> {
             next: NONE,
             stamp,
             place: FREE,
+            grid,
             payload: Some(payload),
         };
         let index = if self.free == NONE {
@@ -162,12 +191,13 @@ impl<T> Wheel<T> {
     }
 
     /// Moves a timer to another deadline. `false`: it has gone.
-    pub(super) fn reset(&mut self, key: TimerKey, deadline: u64) -> bool {
+    pub(super) fn reset(&mut self, key: TimerKey, deadline: u64, grid: Grid) -> bool {
         if self.get(key).is_none() {
             return false;
         }
         self.unlink(key.index);
-        self.nodes[key.index as usize].deadline = deadline;
+        let node = &mut self.nodes[key.index as usize];
+        (node.deadline, node.grid) = (deadline, grid);
         self.link(key.index);
         true
     }
@@ -197,10 +227,8 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// The first deadline, or (see [`RESCAN`]) a time shortly before it.
-    ///
-    /// Until that time, [`expire`](Wheel::expire) finds nothing.
-    pub(super) fn next_deadline(&mut self) -> Option<u64> {
+    /// When to wake up for the first time, or (see [`RESCAN`]) a time shortly before that.
+    pub(super) fn next_wake(&mut self) -> Option<u64> {
         // Whatever is due already is before everything that is not.
         while let Some(Reverse(due)) = self.expired.last() {
             if self.is_due(due) {
@@ -208,20 +236,24 @@ impl<T> Wheel<T> {
             }
             self.expired.pop();
         }
-        if self.levels == 0 {
-            return None;
+        let mut first = None;
+        let mut levels = self.levels;
+        while levels != 0 {
+            let level = levels.trailing_zeros() as usize;
+            levels &= levels - 1;
+            let mut digits = self.occupied[level];
+            while digits != 0 {
+                let digit = digits.trailing_zeros() as usize;
+                digits &= digits - 1;
+                // A grid may put a wake-up off to where later slots are, but nothing wakes before its slot begins.
+                if first.is_some_and(|first| first <= self.start_of(level, digit)) {
+                    return first;
+                }
+                let wake = self.wake_of(level, digit);
+                first = Some(first.map_or(wake, |first: u64| first.min(wake)));
+            }
         }
-        let level = self.levels.trailing_zeros() as usize;
-        let digit = self.occupied[level].trailing_zeros() as usize;
-        let bit = 1 << digit;
-        let slot = level * SLOTS + digit;
-        if self.dirty[level] & bit != 0
-            && let Some(earliest) = self.first_of(self.slots[slot].head)
-        {
-            self.slots[slot].earliest = earliest;
-            self.dirty[level] &= !bit;
-        }
-        Some(self.slots[slot].earliest)
+        first
     }
 
     /// Moves time on to `now`: what is due is ready for [`pop_expired`](Wheel::pop_expired) from here on.
@@ -311,16 +343,38 @@ impl<T> Wheel<T> {
             .is_some_and(|node| node.place == EXPIRED && node.stamp == stamp)
     }
 
-    /// The first deadline of a list, unless that is too long.
-    fn first_of(&self, head: u32) -> Option<u64> {
-        let mut earliest = u64::MAX;
+    /// When an occupied slot begins.
+    fn start_of(&self, level: usize, digit: usize) -> u64 {
+        let ticks = self.elapsed >> TICK_BITS;
+        let shift = level as u32 * DIGIT_BITS;
+        let above = ticks.checked_shr(shift + DIGIT_BITS).unwrap_or(0);
+        (above << DIGIT_BITS | digit as u64) << shift << TICK_BITS
+    }
+
+    /// When to wake up for an occupied slot, after a look through it if it is dirty and not too long.
+    fn wake_of(&mut self, level: usize, digit: usize) -> u64 {
+        let bit = 1 << digit;
+        let slot = level * SLOTS + digit;
+        if self.dirty[level] & bit != 0
+            && let Some((earliest, wake)) = self.first_of(self.slots[slot].head)
+        {
+            (self.slots[slot].earliest, self.slots[slot].wake) = (earliest, wake);
+            self.dirty[level] &= !bit;
+        }
+        self.slots[slot].wake
+    }
+
+    /// The first deadline of a list and its first wake-up, unless it is too long.
+    fn first_of(&self, head: u32) -> Option<(u64, u64)> {
+        let (mut earliest, mut wake) = (u64::MAX, u64::MAX);
         let mut index = head;
         for _ in 0..RESCAN {
             if index == NONE {
-                return Some(earliest);
+                return Some((earliest, wake));
             }
             let node = &self.nodes[index as usize];
             earliest = earliest.min(node.deadline);
+            wake = wake.min(node.grid.round_up(node.deadline));
             index = node.next;
         }
         None
@@ -328,7 +382,8 @@ impl<T> Wheel<T> {
 
     /// Puts a node into the slot where its deadline belongs.
     fn link(&mut self, index: u32) {
-        let deadline = self.nodes[index as usize].deadline;
+        let Node { deadline, grid, .. } = self.nodes[index as usize];
+        let wake = grid.round_up(deadline);
         // A deadline that has passed is kept with those of the current tick.
         let tick = deadline.max(self.elapsed) >> TICK_BITS;
         let level = level_of(self.elapsed >> TICK_BITS, tick);
@@ -339,11 +394,14 @@ impl<T> Wheel<T> {
         let slot = &mut self.slots[place];
         let head = std::mem::replace(&mut slot.head, index);
         if self.occupied[level] & bit == 0 {
-            slot.earliest = deadline;
-        } else if deadline <= slot.earliest {
-            // At or before the bound, so it is the first now, and the bound is exact.
-            slot.earliest = deadline;
-            self.dirty[level] &= !bit;
+            (slot.earliest, slot.wake) = (deadline, wake);
+        } else {
+            if deadline <= slot.earliest && wake <= slot.wake {
+                // At or before the bounds, so it is the first now, and the bounds are exact.
+                self.dirty[level] &= !bit;
+            }
+            slot.earliest = slot.earliest.min(deadline);
+            slot.wake = slot.wake.min(wake);
         }
         self.occupied[level] |= bit;
         self.levels |= 1 << level;
@@ -360,7 +418,7 @@ impl<T> Wheel<T> {
     /// Takes a node out of its slot. One that is due just leaves its entry in `expired` behind.
     fn unlink(&mut self, index: u32) {
         let node = &mut self.nodes[index as usize];
-        let (previous, next, deadline) = (node.previous, node.next, node.deadline);
+        let (previous, next, deadline, grid) = (node.previous, node.next, node.deadline, node.grid);
         let place = usize::from(std::mem::replace(&mut node.place, FREE));
         if place >= LEVELS * SLOTS {
             return;
@@ -380,7 +438,7 @@ impl<T> Wheel<T> {
             if self.occupied[level] == 0 {
                 self.levels &= !(1 << level);
             }
-        } else if deadline == self.slots[place].earliest {
+        } else if deadline == self.slots[place].earliest || grid.round_up(deadline) == self.slots[place].wake {
             self.dirty[level] |= bit;
         }
     }

@@ -73,6 +73,8 @@ impl Builder {
     /// How much later than asked the kernel may wake the home thread (Linux; elsewhere it has no effect). The kernel's own
     /// default is 50 us, most of what a short sleep is late. It is set when the thread becomes home, for the whole
     /// thread, and put back when the runtime closes. At least 1 ns.
+    ///
+    /// With it, on every platform, no timer is put off in order to share a wake-up with others: see [`time`](crate::time).
     pub fn timer_slack(mut self, slack: Duration) -> Self {
         self.settings.timer_slack = Some(slack);
         self

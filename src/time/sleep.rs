@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::after;
+use super::coarse::coarse_now;
 use crate::base::TimerKey;
 use crate::runtime::{context, registry};
 
@@ -33,7 +34,7 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 
 /// The future of [`sleep`] and [`sleep_until`].
 ///
-/// It reads the clock when it is polled. Polled in another loop than before, it moves there. Cancel-safe; ready again
+/// It reads a clock when it is polled. Polled in another loop than before, it moves there. Cancel-safe; ready again
 /// when it is polled after it was.
 ///
 /// # Panics
@@ -45,6 +46,10 @@ pub struct Sleep {
     deadline: Instant,
     armed: Option<Armed>,
 }
+
+/// A deadline that is nearer than that, by the coarse clock, may have come by the real one. If that clock is further
+/// behind, the timer fires in the next turn.
+const NEAR: Duration = Duration::from_millis(20);
 
 /// A timer in some runtime's base. It may have fired.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +77,7 @@ impl Sleep {
         self.deadline = deadline;
         if let Some(armed) = self.armed {
             match context::home(armed.home) {
-                Some(home) if home.reset(armed.key, deadline) => {}
+                Some(home) if home.reset(armed.key, deadline, deadline.saturating_duration_since(coarse_now())) => {}
                 Some(_) => self.armed = None,
                 None => self.disarm(),
             }
@@ -108,7 +113,8 @@ impl Future for Sleep {
                  block_on or in a task"
             );
         };
-        if Instant::now() >= self.deadline {
+        let left = self.deadline.saturating_duration_since(coarse_now());
+        if left < NEAR && Instant::now() >= self.deadline {
             self.disarm();
             return Poll::Ready(());
         }
@@ -119,7 +125,7 @@ impl Future for Sleep {
             Some(armed) if armed.home != home.id() => self.disarm(),
             _ => {}
         }
-        let Some(key) = home.arm(self.deadline, cx) else {
+        let Some(key) = home.arm(self.deadline, left, cx) else {
             panic!("evbase: a Sleep was polled while its runtime closes, where it would never be ready");
         };
         self.armed = Some(Armed { home: home.id(), key });

@@ -24,7 +24,7 @@ fn check<T>(wheel: &Wheel<T>) {
         let dirty = wheel.dirty[level] >> digit & 1 == 1;
         assert_eq!(occupied, slot.head != NONE);
         assert!(occupied || !dirty);
-        let (mut index, mut previous, mut earliest) = (slot.head, NONE, u64::MAX);
+        let (mut index, mut previous, mut earliest, mut wake) = (slot.head, NONE, u64::MAX, u64::MAX);
         while index != NONE {
             let node = &wheel.nodes[index as usize];
             assert_eq!((usize::from(node.place), node.previous), (place, previous));
@@ -35,11 +35,14 @@ fn check<T>(wheel: &Wheel<T>) {
             );
             assert_eq!((level_of(elapsed, tick), digit_of(tick, level)), (level, digit));
             earliest = earliest.min(node.deadline);
+            wake = wake.min(node.grid.round_up(node.deadline));
             (previous, index) = (index, node.next);
             linked += 1;
         }
         if occupied {
-            assert!(slot.earliest <= earliest && (dirty || slot.earliest == earliest));
+            assert!(slot.earliest <= earliest && slot.wake <= wake);
+            assert!(dirty || (slot.earliest, slot.wake) == (earliest, wake));
+            assert!(wheel.start_of(level, digit) <= slot.wake.max(wheel.elapsed));
         }
     }
     for level in 0..LEVELS {
@@ -68,12 +71,12 @@ fn a_wheel_that_was_never_used_has_allocated_nothing() {
 fn a_timer_fires_at_its_nanosecond_and_not_before() {
     for deadline in [1, 1023, 1024, 1025, 65_535, 65_536, SECOND, u64::MAX - 1, u64::MAX] {
         let mut wheel = Wheel::new();
-        wheel.arm(deadline, ());
-        assert_eq!(wheel.next_deadline(), Some(deadline));
+        wheel.arm(deadline, Grid::EXACT, ());
+        assert_eq!(wheel.next_wake(), Some(deadline));
         assert!(fire(&mut wheel, deadline - 1).is_empty());
-        assert_eq!(wheel.next_deadline(), Some(deadline));
+        assert_eq!(wheel.next_wake(), Some(deadline));
         assert_eq!(fire(&mut wheel, deadline).len(), 1);
-        assert_eq!((wheel.next_deadline(), wheel.len()), (None, 0));
+        assert_eq!((wheel.next_wake(), wheel.len()), (None, 0));
     }
 }
 
@@ -81,9 +84,9 @@ fn a_timer_fires_at_its_nanosecond_and_not_before() {
 fn a_deadline_in_the_past_is_due_at_once() {
     let mut wheel = Wheel::new();
     assert!(fire(&mut wheel, 5 * SECOND).is_empty());
-    wheel.arm(5 * SECOND + 1, "soon");
-    wheel.arm(3, "long ago");
-    assert_eq!(wheel.next_deadline(), Some(3));
+    wheel.arm(5 * SECOND + 1, Grid::EXACT, "soon");
+    wheel.arm(3, Grid::EXACT, "long ago");
+    assert_eq!(wheel.next_wake(), Some(3));
     assert_eq!(fire(&mut wheel, 5 * SECOND), ["long ago"]);
     assert_eq!(fire(&mut wheel, 5 * SECOND + 1), ["soon"]);
 }
@@ -94,7 +97,7 @@ fn timers_fire_in_the_order_of_deadlines_then_of_arming() {
     // Stamps wrap around in the midst of this.
     wheel.next_stamp = u32::MAX - 3;
     for (payload, deadline) in [7, 5, 5, 9 * SECOND, 5, 7, 2_000, 5].into_iter().enumerate() {
-        wheel.arm(deadline, payload);
+        wheel.arm(deadline, Grid::EXACT, payload);
     }
     assert_eq!(fire(&mut wheel, 10 * SECOND), [1, 2, 4, 7, 0, 5, 6, 3]);
 }
@@ -102,55 +105,55 @@ fn timers_fire_in_the_order_of_deadlines_then_of_arming() {
 #[test]
 fn a_far_timer_wakes_nobody_before_its_time() {
     let mut wheel = Wheel::new();
-    wheel.arm(3600 * SECOND, ());
-    assert_eq!(wheel.next_deadline(), Some(3600 * SECOND));
+    wheel.arm(3600 * SECOND, Grid::EXACT, ());
+    assert_eq!(wheel.next_wake(), Some(3600 * SECOND));
     // Nor does another one that fires in between.
-    wheel.arm(SECOND, ());
-    assert_eq!(wheel.next_deadline(), Some(SECOND));
+    wheel.arm(SECOND, Grid::EXACT, ());
+    assert_eq!(wheel.next_wake(), Some(SECOND));
     assert_eq!(fire(&mut wheel, SECOND).len(), 1);
-    assert_eq!(wheel.next_deadline(), Some(3600 * SECOND));
+    assert_eq!(wheel.next_wake(), Some(3600 * SECOND));
 }
 
 #[test]
 fn the_next_deadline_is_exact_after_the_first_timer_was_disarmed() {
     let mut wheel = Wheel::new();
-    let first = wheel.arm(SECOND, "first");
-    let second = wheel.arm(SECOND + 10_000, "second");
-    wheel.arm(SECOND + 20_000, "third");
+    let first = wheel.arm(SECOND, Grid::EXACT, "first");
+    let second = wheel.arm(SECOND + 10_000, Grid::EXACT, "second");
+    wheel.arm(SECOND + 20_000, Grid::EXACT, "third");
     assert_eq!(wheel.disarm(first), Some("first"));
-    assert_eq!(wheel.next_deadline(), Some(SECOND + 10_000));
-    assert!(wheel.reset(second, 9 * SECOND));
-    assert_eq!(wheel.next_deadline(), Some(SECOND + 20_000));
+    assert_eq!(wheel.next_wake(), Some(SECOND + 10_000));
+    assert!(wheel.reset(second, 9 * SECOND, Grid::EXACT));
+    assert_eq!(wheel.next_wake(), Some(SECOND + 20_000));
     check(&wheel);
 }
 
 #[test]
 fn among_very_many_timers_a_disarmed_first_one_costs_one_early_wake() {
     let mut wheel = Wheel::new();
-    let first = wheel.arm(SECOND, 0);
+    let first = wheel.arm(SECOND, Grid::EXACT, 0);
     for n in 1..=2 * RESCAN as u64 {
-        wheel.arm(SECOND + 1_000_000 + n, n);
+        wheel.arm(SECOND + 1_000_000 + n, Grid::EXACT, n);
     }
     wheel.disarm(first);
-    assert_eq!(wheel.next_deadline(), Some(SECOND));
+    assert_eq!(wheel.next_wake(), Some(SECOND));
     assert!(fire(&mut wheel, SECOND).is_empty());
-    assert_eq!(wheel.next_deadline(), Some(SECOND + 1_000_001));
+    assert_eq!(wheel.next_wake(), Some(SECOND + 1_000_001));
     check(&wheel);
 }
 
 #[test]
 fn a_stale_key_finds_nothing() {
     let mut wheel = Wheel::new();
-    let disarmed = wheel.arm(1, "disarmed");
+    let disarmed = wheel.arm(1, Grid::EXACT, "disarmed");
     assert_eq!(wheel.get(disarmed), Some(&"disarmed"));
     assert_eq!(wheel.disarm(disarmed), Some("disarmed"));
-    let fired = wheel.arm(2, "fired");
+    let fired = wheel.arm(2, Grid::EXACT, "fired");
     assert_eq!(fire(&mut wheel, 2), ["fired"]);
-    let tenant = wheel.arm(3, "tenant");
+    let tenant = wheel.arm(3, Grid::EXACT, "tenant");
     assert_eq!((disarmed.index, fired.index), (tenant.index, tenant.index));
     for stale in [disarmed, fired] {
         assert!(wheel.get(stale).is_none() && wheel.get_mut(stale).is_none());
-        assert!(!wheel.reset(stale, 9) && wheel.disarm(stale).is_none());
+        assert!(!wheel.reset(stale, 9, Grid::EXACT) && wheel.disarm(stale).is_none());
     }
     *wheel.get_mut(tenant).unwrap() = "changed";
     assert_eq!(fire(&mut wheel, 3), ["changed"]);
@@ -159,15 +162,15 @@ fn a_stale_key_finds_nothing() {
 #[test]
 fn a_timer_that_is_due_can_still_be_disarmed_or_reset() {
     let mut wheel = Wheel::new();
-    let keys: Vec<_> = (1..=4).map(|n| wheel.arm(n, n)).collect();
+    let keys: Vec<_> = (1..=4).map(|n| wheel.arm(n, Grid::EXACT, n)).collect();
     wheel.expire(10);
     assert_eq!(wheel.len(), 4);
     assert_eq!(wheel.disarm(keys[0]), Some(1));
-    assert!(wheel.reset(keys[1], 20));
-    assert_eq!((wheel.next_deadline(), wheel.len()), (Some(3), 3));
+    assert!(wheel.reset(keys[1], 20, Grid::EXACT));
+    assert_eq!((wheel.next_wake(), wheel.len()), (Some(3), 3));
     check(&wheel);
     assert_eq!(fire(&mut wheel, 10), [3, 4]);
-    assert_eq!(wheel.next_deadline(), Some(20));
+    assert_eq!(wheel.next_wake(), Some(20));
     assert_eq!(fire(&mut wheel, 20), [2]);
 }
 
@@ -175,20 +178,20 @@ fn a_timer_that_is_due_can_still_be_disarmed_or_reset() {
 fn memory_is_reused_and_most_of_it_released_with_the_last_timer() {
     let mut wheel = Wheel::new();
     for round in 0..1000 {
-        let key = wheel.arm(round, ());
+        let key = wheel.arm(round, Grid::EXACT, ());
         wheel.disarm(key);
     }
     assert_eq!(wheel.nodes.len(), 1);
-    let keys: Vec<_> = (0..=KEEP as u64).map(|n| wheel.arm(n, ())).collect();
+    let keys: Vec<_> = (0..=KEEP as u64).map(|n| wheel.arm(n, Grid::EXACT, ())).collect();
     for key in &keys {
         assert!(wheel.disarm(*key).is_some());
     }
     assert_eq!(wheel.nodes.capacity(), 0);
     // Keys from before don't find the new tenants.
-    wheel.arm(7, ());
+    wheel.arm(7, Grid::EXACT, ());
     assert!(keys.iter().all(|key| wheel.get(*key).is_none()));
     for n in 0..=KEEP as u64 {
-        wheel.arm(n, ());
+        wheel.arm(n, Grid::EXACT, ());
     }
     assert_eq!(fire(&mut wheel, SECOND).len(), KEEP + 2);
     assert!(wheel.nodes.capacity() == 0 && wheel.expired.capacity() <= KEEP);
@@ -198,13 +201,13 @@ fn memory_is_reused_and_most_of_it_released_with_the_last_timer() {
 #[test]
 fn clear_gives_back_every_payload_the_due_ones_too() {
     let mut wheel = Wheel::new();
-    let keys: Vec<_> = (0..10_000_u64).map(|n| wheel.arm(n * n, n)).collect();
+    let keys: Vec<_> = (0..10_000_u64).map(|n| wheel.arm(n * n, Grid::EXACT, n)).collect();
     wheel.disarm(keys[5000]);
     wheel.expire(1_000_000);
     let mut payloads = wheel.clear();
     payloads.sort_unstable();
     assert!(payloads.into_iter().eq((0..10_000).filter(|n| *n != 5000)));
-    assert_eq!((wheel.len(), wheel.next_deadline()), (0, None));
+    assert_eq!((wheel.len(), wheel.next_wake()), (0, None));
     check(&wheel);
 }
 
@@ -234,13 +237,30 @@ impl Random {
         let bits = 26 + self.below(38);
         self.next() >> bits
     }
+
+    fn grid(&mut self) -> Grid {
+        match self.below(2) {
+            0 => Grid::EXACT,
+            _ => Grid::of_nanoseconds(self.next() as u32 >> 12),
+        }
+    }
 }
 
 /// The model: a sorted map from deadline and age to payload.
 #[derive(Default)]
 struct Model {
     timers: BTreeMap<(u64, u64), u64>,
+    grids: BTreeMap<u64, Grid>,
     keys: Vec<(TimerKey, u64, u64)>,
+}
+
+impl Model {
+    fn first_wake(&self) -> Option<u64> {
+        self.timers
+            .iter()
+            .map(|((deadline, age), _)| self.grids[age].round_up(*deadline))
+            .min()
+    }
 }
 
 fn compare_with_the_model(seed: u64, operations: usize, most: usize, span: fn(&mut Random) -> u64) {
@@ -258,8 +278,10 @@ fn compare_with_the_model(seed: u64, operations: usize, most: usize, span: fn(&m
                     _ => now.saturating_add(span(&mut random)),
                 };
                 age += 1;
-                let key = wheel.arm(deadline, age);
+                let grid = random.grid();
+                let key = wheel.arm(deadline, grid, age);
                 model.timers.insert((deadline, age), age);
+                model.grids.insert(age, grid);
                 model.keys.push((key, deadline, age));
             }
             0..=5 if !model.keys.is_empty() => {
@@ -273,16 +295,21 @@ fn compare_with_the_model(seed: u64, operations: usize, most: usize, span: fn(&m
                 let index = random.below(model.keys.len() as u64) as usize;
                 let (key, old, age) = model.keys[index];
                 let new = now.saturating_add(span(&mut random));
+                let grid = random.grid();
                 let expected = model.timers.remove(&(old, age));
-                assert_eq!(wheel.reset(key, new), expected.is_some());
+                assert_eq!(wheel.reset(key, new, grid), expected.is_some());
                 if let Some(payload) = expected {
                     model.timers.insert((new, age), payload);
+                    model.grids.insert(age, grid);
                     model.keys[index].1 = new;
                 }
             }
             _ => {
-                // To just before, at, or just after the next deadline, or anywhere.
-                let first = model.timers.keys().next().map_or(now, |(deadline, _)| *deadline);
+                // To just before, at, or just after the next deadline or wake-up, or anywhere.
+                let first = match random.below(2) {
+                    0 => model.timers.keys().next().map_or(now, |(deadline, _)| *deadline),
+                    _ => model.first_wake().unwrap_or(now),
+                };
                 let to = match random.below(5) {
                     0 => first.saturating_sub(1),
                     1 => first,
@@ -299,8 +326,12 @@ fn compare_with_the_model(seed: u64, operations: usize, most: usize, span: fn(&m
                 assert_eq!(fire(&mut wheel, now), due, "seed {seed}, operation {operation}");
             }
         }
-        let bound = wheel.next_deadline();
-        let first = model.timers.keys().next().map(|(deadline, _)| *deadline);
+        let bound = wheel.next_wake();
+        if most > RESCAN && operation % 16 != 0 {
+            // The model's walk is slow.
+            continue;
+        }
+        let first = model.first_wake();
         assert_eq!(bound.is_some(), first.is_some());
         assert!(bound <= first);
         if most <= RESCAN {
@@ -326,14 +357,35 @@ fn a_random_walk_agrees_with_a_sorted_map() {
 }
 
 #[test]
+fn timers_on_a_grid_share_a_wake_up_and_delay_nobody() {
+    let mut wheel = Wheel::new();
+    let grid = Grid::of_nanoseconds(60_000);
+    assert_eq!(grid, Grid(16));
+    for deadline in [65_537, 70_000, 131_000, 131_072] {
+        wheel.arm(deadline, grid, deadline);
+    }
+    assert_eq!(wheel.next_wake(), Some(131_072));
+    // An exact one among them wakes by itself, and takes along what is due.
+    wheel.arm(100_000, Grid::EXACT, 100_000);
+    assert_eq!(wheel.next_wake(), Some(100_000));
+    assert_eq!(fire(&mut wheel, 65_536), []);
+    assert_eq!(fire(&mut wheel, 100_000), [65_537, 70_000, 100_000]);
+    assert_eq!(wheel.next_wake(), Some(131_072));
+    assert_eq!(fire(&mut wheel, 131_072), [131_000, 131_072]);
+    // Where time ends, it isn't rounded down.
+    wheel.arm(u64::MAX - 1, grid, u64::MAX - 1);
+    assert_eq!(wheel.next_wake(), Some(u64::MAX - 1));
+}
+
+#[test]
 fn no_wake_finds_nothing_due_unless_a_bound_stood_in_for_a_deadline() {
     let mut random = Random(42);
     let mut wheel = Wheel::new();
     for n in 0..10_000 {
-        wheel.arm(random.below(SECOND), n);
+        wheel.arm(random.below(SECOND), Grid::EXACT, n);
     }
     let (mut wakes, mut fired) = (0, 0);
-    while let Some(deadline) = wheel.next_deadline() {
+    while let Some(deadline) = wheel.next_wake() {
         let due = fire(&mut wheel, deadline).len();
         assert!(due > 0);
         wakes += 1;
@@ -353,13 +405,13 @@ fn costs() {
     let mut random = Random(7);
     let mut wheel = Wheel::new();
     let keys: Vec<_> = (0..10_000)
-        .map(|n| wheel.arm(30 * SECOND + random.below(SECOND), n))
+        .map(|n| wheel.arm(30 * SECOND + random.below(SECOND), Grid::EXACT, n))
         .collect();
 
     const ROUNDS: u64 = 5_000_000;
     let start = Instant::now();
     for n in 0..ROUNDS {
-        let key = wheel.arm(30 * SECOND + (n * 7919) % SECOND, n);
+        let key = wheel.arm(30 * SECOND + (n * 7919) % SECOND, Grid::EXACT, n);
         black_box(wheel.disarm(key));
     }
     println!(
@@ -370,7 +422,7 @@ fn costs() {
     let start = Instant::now();
     for n in 0..ROUNDS {
         let key = keys[random.below(10_000) as usize];
-        black_box(wheel.reset(key, 30 * SECOND + (n * 7919) % SECOND));
+        black_box(wheel.reset(key, 30 * SECOND + (n * 7919) % SECOND, Grid::EXACT));
     }
     println!(
         "reset of a random one of 10k: {:.1} ns",
@@ -380,12 +432,12 @@ fn costs() {
     let mut wheel = Wheel::new();
     let start = Instant::now();
     for n in 0..100_000 {
-        wheel.arm(random.below(SECOND), n);
+        wheel.arm(random.below(SECOND), Grid::EXACT, n);
     }
     println!("arm 100k: {:?}", start.elapsed());
     let start = Instant::now();
     let (mut now, mut turns) = (0, 0);
-    while let Some(deadline) = wheel.next_deadline() {
+    while let Some(deadline) = wheel.next_wake() {
         // As a loop would that comes around every 20 us at most.
         now = deadline.max(now + 20_000);
         black_box(fire(&mut wheel, now));
