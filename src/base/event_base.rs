@@ -16,6 +16,7 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
+use super::clock::Clock;
 use super::fork::{self, Birth};
 use super::interest::{Event, Interest, Mode};
 use super::notify::Notifier;
@@ -59,7 +60,7 @@ pub struct EventBase<S, T = S> {
     sources: Sources<S>,
     timers: Wheel<T>,
     /// Zero on the wheel's scale.
-    epoch: Instant,
+    clock: Clock,
     notifier: Notifier,
     /// The notifier fired, and no turn has reported it yet.
     notified: bool,
@@ -143,7 +144,7 @@ impl<S, T> EventBase<S, T> {
             queue,
             sources: Sources::new(),
             timers: Wheel::new(),
-            epoch: Instant::now(),
+            clock: Clock::new(),
             notifier,
             notified: false,
             unfinished: false,
@@ -270,24 +271,33 @@ impl<S, T> EventBase<S, T> {
     /// A deadline in the past fires in the next turn. O(1), and no system call; memory is allocated only when more
     /// timers are armed than ever before.
     pub fn arm(&mut self, deadline: Instant, payload: T) -> TimerKey {
-        self.arm_on(deadline, Grid::EXACT, payload)
+        let deadline = self.clock.at(deadline);
+        self.timers.arm(deadline, Grid::EXACT, payload)
+    }
+
+    /// How far away a deadline is.
+    pub(crate) fn until(&self, deadline: Instant) -> Until {
+        let deadline = self.clock.at(deadline);
+        Until {
+            deadline,
+            left: deadline.saturating_sub(self.clock.coarse()),
+        }
     }
 
     /// As `arm`; a turn need not end for the timer before the grid says so, but takes it along when it ends anyway.
-    pub(crate) fn arm_on(&mut self, deadline: Instant, grid: Grid, payload: T) -> TimerKey {
-        let deadline = self.nanoseconds(deadline);
-        self.timers.arm(deadline, grid, payload)
+    pub(crate) fn arm_until(&mut self, until: Until, grid: Grid, payload: T) -> TimerKey {
+        self.timers.arm(until.deadline, grid, payload)
     }
 
     /// Moves a timer to another deadline, earlier or later. `false` if it has fired or was disarmed.
     pub fn reset(&mut self, key: TimerKey, deadline: Instant) -> bool {
-        self.reset_on(key, deadline, Grid::EXACT)
+        let deadline = self.clock.at(deadline);
+        self.timers.reset(key, deadline, Grid::EXACT)
     }
 
-    /// As `reset`; for the grid, see `arm_on`.
-    pub(crate) fn reset_on(&mut self, key: TimerKey, deadline: Instant, grid: Grid) -> bool {
-        let deadline = self.nanoseconds(deadline);
-        self.timers.reset(key, deadline, grid)
+    /// As `reset`; for the grid, see `arm_until`.
+    pub(crate) fn reset_until(&mut self, key: TimerKey, until: Until, grid: Grid) -> bool {
+        self.timers.reset(key, until.deadline, grid)
     }
 
     /// Disarms a timer and gives its payload back. `None` if it has fired or was disarmed. O(1).
@@ -318,7 +328,7 @@ impl<S, T> EventBase<S, T> {
     /// than a hundred close to it, it may be a time before that; the turn then finds nothing due, once.
     pub fn next_deadline(&mut self) -> Option<Instant> {
         let deadline = self.timers.next_wake()?;
-        self.epoch.checked_add(Duration::from_nanos(deadline))
+        self.clock.instant(deadline)
     }
 
     // ---- The turn ----
@@ -381,7 +391,7 @@ impl<S, T> EventBase<S, T> {
     /// Reads the clock, if a timer is armed, and sets those that are due aside.
     fn expire_timers(&mut self) {
         if self.timers.len() > 0 {
-            self.timers.expire(self.nanoseconds(Instant::now()));
+            self.timers.expire(self.clock.now());
         }
     }
 
@@ -414,14 +424,8 @@ impl<S, T> EventBase<S, T> {
         let Some(deadline) = self.timers.next_wake() else {
             return timeout;
         };
-        let left = Duration::from_nanos(deadline.saturating_sub(self.nanoseconds(Instant::now())));
+        let left = Duration::from_nanos(deadline.saturating_sub(self.clock.now()));
         Some(timeout.map_or(left, |timeout| timeout.min(left)))
-    }
-
-    /// A point in time on the wheel's scale, where what is before the epoch is 0, and after 584 years time ends.
-    fn nanoseconds(&self, time: Instant) -> u64 {
-        let since_epoch = time.saturating_duration_since(self.epoch);
-        u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn check_process(&self) -> io::Result<()> {
@@ -430,6 +434,27 @@ impl<S, T> EventBase<S, T> {
         } else {
             Ok(())
         }
+    }
+}
+
+/// How far away a deadline of some base is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Until {
+    /// On the base's clock.
+    deadline: u64,
+    left: u64,
+}
+
+impl Until {
+    /// In nanoseconds. Some milliseconds may have passed already: this is by the coarse clock.
+    pub(crate) fn left(self) -> u64 {
+        self.left
+    }
+
+    /// Whether the deadline may have come. If the coarse clock is so far behind that it has come in spite of a `false`,
+    /// a timer armed for it fires in the next turn.
+    pub(crate) fn is_near(self) -> bool {
+        self.left < 20_000_000
     }
 }
 

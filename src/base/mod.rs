@@ -55,10 +55,12 @@
 //! | `interest.rs` | [`Interest`], [`Mode`], [`Event`]: what is asked of the kernel, and what it answers |
 //! | `sources.rs` | the table from [`Key`] to payload, and from descriptor to slot |
 //! | `timers.rs` | the timer wheel, which knows only nanoseconds |
+//! | `clock.rs` | nanoseconds since the base was made |
 //! | `notify.rs` | [`Notifier`] |
 //! | `fork.rs` | tells the child of a `fork` from its parent |
 //! | `sys/` | the backends, and the contract they keep |
 
+mod clock;
 mod event_base;
 pub(crate) mod fork;
 mod interest;
@@ -67,6 +69,7 @@ mod sources;
 mod sys;
 mod timers;
 
+pub(crate) use self::event_base::Until;
 pub use self::event_base::{EventBase, Fired, Turned};
 pub use self::interest::{Event, Interest, Mode};
 pub use self::notify::Notifier;

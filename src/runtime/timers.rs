@@ -1,38 +1,42 @@
 //! Timers of this home: a waker for each, in the base.
 
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::home::Home;
-use crate::base::{Grid, TimerKey};
+use crate::base::{Grid, TimerKey, Until};
 
 /// The part of its length that a timer may be late in order to share a wake-up with others, or up to twice that. The
 /// kernel takes as much for a wait of that length.
-const SHARE: u128 = 1024;
+const SHARE: u64 = 1024;
 /// It isn't worth it where the kernel's timer slack is longer.
 const LEAST_GRID: u32 = 1 << 16;
 /// No timer is put off any longer: 1.05 ms.
 const MOST_GRID: u32 = 1 << 20;
 
 impl Home {
-    /// How exact a timer has to be that is armed for that long.
-    fn grid(&self, length: Duration) -> Grid {
-        let late = length.as_nanos() / SHARE;
-        if late <= u128::from(LEAST_GRID / 2) || self.shared().settings.timer_slack.is_some() {
+    /// How exact a timer has to be.
+    fn grid(&self, until: Until) -> Grid {
+        let late = until.left() / SHARE;
+        if late <= u64::from(LEAST_GRID / 2) || self.shared().settings.timer_slack.is_some() {
             return Grid::EXACT;
         }
         Grid::of_nanoseconds(u32::try_from(late).map_or(MOST_GRID, |late| late.min(MOST_GRID)))
     }
 
-    /// Arms a timer that wakes `cx`'s waker; `None` in the end of the runtime, when nothing is armed any more. `left` is
-    /// how far away the deadline is, more or less.
-    pub(crate) fn arm(&self, deadline: Instant, left: Duration, cx: &Context<'_>) -> Option<TimerKey> {
+    /// How far away a deadline is; `None` when the base is gone.
+    pub(crate) fn until(&self, deadline: Instant) -> Option<Until> {
+        self.base().as_ref().map(|base| base.until(deadline))
+    }
+
+    /// Arms a timer that wakes `cx`'s waker; `None` in the end of the runtime, when nothing is armed any more.
+    pub(crate) fn arm(&self, until: Until, cx: &Context<'_>) -> Option<TimerKey> {
         if !self.is_open() {
             return None;
         }
         let waker = cx.waker().clone();
         let armed = match &mut *self.base() {
-            Some(base) => Ok(base.arm_on(deadline, self.grid(left), waker)),
+            Some(base) => Ok(base.arm_until(until, self.grid(until), waker)),
             None => Err(waker),
         };
         armed.ok()
@@ -53,12 +57,12 @@ impl Home {
         left.is_ok()
     }
 
-    /// Moves a timer. False: it has fired, or was disarmed. `left`: as for `arm`.
-    pub(crate) fn reset(&self, key: TimerKey, deadline: Instant, left: Duration) -> bool {
-        let grid = self.grid(left);
-        self.base()
-            .as_mut()
-            .is_some_and(|base| base.reset_on(key, deadline, grid))
+    /// Moves a timer. False: it has fired, or was disarmed.
+    pub(crate) fn reset(&self, key: TimerKey, deadline: Instant) -> bool {
+        self.base().as_mut().is_some_and(|base| {
+            let until = base.until(deadline);
+            base.reset_until(key, until, self.grid(until))
+        })
     }
 
     /// Forgets a timer, if it is still known.

@@ -9,7 +9,6 @@
 //! Everything here can be made anywhere and sent between threads; it belongs to the loop that polls it. Deadlines are
 //! [`Instant`]s, durations are exact to the nanosecond.
 
-mod coarse;
 mod interval;
 mod sleep;
 mod timeout;

@@ -1,13 +1,13 @@
 //! A future that is ready at a point in time.
 
 use std::future::Future;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::after;
-use super::coarse::coarse_now;
-use crate::base::TimerKey;
+use crate::base::{TimerKey, Until};
 use crate::runtime::{context, registry};
 
 /// Sleeps for a duration, counted from this call.
@@ -47,14 +47,11 @@ pub struct Sleep {
     armed: Option<Armed>,
 }
 
-/// A deadline that is nearer than that, by the coarse clock, may have come by the real one. If that clock is further
-/// behind, the timer fires in the next turn.
-const NEAR: Duration = Duration::from_millis(20);
-
 /// A timer in some runtime's base. It may have fired.
 #[derive(Clone, Copy, Debug)]
 struct Armed {
-    home: u64,
+    /// Its id; not zero, which leaves room for "not armed".
+    home: NonZeroU64,
     key: TimerKey,
 }
 
@@ -76,8 +73,8 @@ impl Sleep {
     pub fn reset(&mut self, deadline: Instant) {
         self.deadline = deadline;
         if let Some(armed) = self.armed {
-            match context::home(armed.home) {
-                Some(home) if home.reset(armed.key, deadline, deadline.saturating_duration_since(coarse_now())) => {}
+            match context::home(armed.home.get()) {
+                Some(home) if home.reset(armed.key, deadline) => {}
                 Some(_) => self.armed = None,
                 None => self.disarm(),
             }
@@ -85,9 +82,10 @@ impl Sleep {
     }
 
     fn disarm(&mut self) {
-        let Some(Armed { home: id, key }) = self.armed.take() else {
+        let Some(Armed { home, key }) = self.armed.take() else {
             return;
         };
+        let id = home.get();
         if let Some(home) = context::home(id) {
             home.disarm(key);
         } else if let Some(shared) = registry::find(id)
@@ -113,22 +111,22 @@ impl Future for Sleep {
                  block_on or in a task"
             );
         };
-        let left = self.deadline.saturating_duration_since(coarse_now());
-        if left < NEAR && Instant::now() >= self.deadline {
+        let until = home.until(self.deadline);
+        if until.is_none_or(Until::is_near) && Instant::now() >= self.deadline {
             self.disarm();
             return Poll::Ready(());
         }
         match self.armed {
-            Some(armed) if armed.home == home.id() && home.rearm_waker(armed.key, cx) => {
+            Some(armed) if armed.home.get() == home.id() && home.rearm_waker(armed.key, cx) => {
                 return Poll::Pending;
             }
-            Some(armed) if armed.home != home.id() => self.disarm(),
+            Some(armed) if armed.home.get() != home.id() => self.disarm(),
             _ => {}
         }
-        let Some(key) = home.arm(self.deadline, left, cx) else {
+        let Some(key) = until.and_then(|until| home.arm(until, cx)) else {
             panic!("evbase: a Sleep was polled while its runtime closes, where it would never be ready");
         };
-        self.armed = Some(Armed { home: home.id(), key });
+        self.armed = NonZeroU64::new(home.id()).map(|home| Armed { home, key });
         Poll::Pending
     }
 }
@@ -136,5 +134,15 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         self.disarm();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sleep_stays_small() {
+        assert_eq!(size_of::<Sleep>(), size_of::<Instant>() + 16);
     }
 }

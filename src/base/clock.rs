@@ -1,0 +1,80 @@
+//! The clock of a base: nanoseconds since it was made.
+
+use std::time::{Duration, Instant};
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    epoch: Instant,
+    /// The same moment, or one shortly after it, on the clock of the kernel's ticks.
+    #[cfg(target_os = "linux")]
+    ticks: u64,
+}
+
+impl Clock {
+    pub(super) fn new() -> Clock {
+        Clock {
+            // The first of the two: `coarse` must not be ahead.
+            epoch: Instant::now(),
+            #[cfg(target_os = "linux")]
+            ticks: read(libc::CLOCK_MONOTONIC),
+        }
+    }
+
+    /// A point in time, where what is before the epoch is 0, and after 584 years time ends.
+    pub(super) fn at(&self, time: Instant) -> u64 {
+        let since_epoch = time.saturating_duration_since(self.epoch);
+        u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.at(Instant::now())
+    }
+
+    /// A time that has passed, at a sixth of the cost: on Linux the kernel's last tick, 1 to 10 ms ago; elsewhere now.
+    ///
+    /// It is never ahead of `now`, but nothing says how far behind it may be on a machine that was stopped. So it may tell
+    /// that something is still to come, if somebody looks again; not that it has come.
+    pub(super) fn coarse(&self) -> u64 {
+        #[cfg(target_os = "linux")]
+        return read(libc::CLOCK_MONOTONIC_COARSE).saturating_sub(self.ticks);
+        #[cfg(not(target_os = "linux"))]
+        self.now()
+    }
+
+    pub(super) fn instant(&self, nanoseconds: u64) -> Option<Instant> {
+        self.epoch.checked_add(Duration::from_nanos(nanoseconds))
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn read(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes to the local. Both clocks are older than the oldest kernel that std runs on: it doesn't fail.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_coarse_one_is_never_ahead_and_moves_on() {
+        let clock = Clock::new();
+        while clock.coarse() < 20_000_000 {
+            let coarse = clock.coarse();
+            assert!(coarse <= clock.now());
+        }
+    }
+
+    #[test]
+    fn time_begins_with_the_base_and_ends_after_centuries() {
+        let clock = Clock::new();
+        let later = Instant::now() + Duration::from_secs(1);
+        assert_eq!(clock.instant(clock.at(later)), Some(later));
+        assert_eq!(clock.at(clock.epoch - Duration::from_millis(1)), 0);
+        if let Some(end) = later.checked_add(Duration::from_secs(600 * 365 * 24 * 60 * 60)) {
+            assert_eq!(clock.at(end), u64::MAX);
+        }
+    }
+}
