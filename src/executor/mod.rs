@@ -39,7 +39,7 @@ pub(crate) use task::is_task_waker;
 
 use crate::sync::Arc;
 use cells::Cells;
-use task::{End, Header, MOST_SLOTS, RawTask, Run};
+use task::{End, Header, HomeWord, MOST_SLOTS, RawTask, Run};
 
 /// How many times a task may find its I/O ready in one poll before it has to yield.
 const BUDGET: u32 = 128;
@@ -78,14 +78,18 @@ pub(crate) trait Root {
 /// Home's half. It is not `Send`: it stays on the thread where it was made.
 pub(crate) struct Executor {
     inbox: Arc<Inbox>,
-    ready: RefCell<VecDeque<RawTask>>,
+    /// The places in home's list of the tasks to poll, and `ROOT`.
+    ready: RefCell<VecDeque<u32>>,
     owned: RefCell<Owned>,
-    /// Stands in the ready queue for the future of `block_on`; its own future is never polled.
+    /// Stands for the future of `block_on`; its own future is never polled.
     root: RawTask,
     closing: Cell<bool>,
     cells: Cells,
     budget: Cell<u32>,
 }
+
+/// The place of the root, which isn't in the list.
+const ROOT: u32 = MOST_SLOTS;
 
 /// The tasks whose futures live, each with a reference of home's.
 #[derive(Default)]
@@ -135,6 +139,13 @@ impl Owned {
         }
     }
 
+    fn get(&self, slot: u32) -> RawTask {
+        match self.slots[slot as usize].get() {
+            Ok(task) => task,
+            Err(_) => unreachable!("evbase: the ready queue names a free slot"),
+        }
+    }
+
     fn remove(&mut self, slot: u32) {
         self.slots[slot as usize] = Slot::free(self.free);
         self.free = Some(slot);
@@ -165,7 +176,7 @@ impl Executor {
         let root = task::new_at_home(std::future::pending::<()>(), &inbox, &cells);
         // SAFETY: the task was just made; its join handle's reference goes with the handle, home's is kept in `root`.
         unsafe {
-            root.home().set_run(Run::Idle);
+            root.home().set_slot(ROOT);
             drop(JoinHandle::<()>::new(root));
         }
         Self {
@@ -200,7 +211,7 @@ impl Executor {
         // SAFETY: just made, with home's reference and the handle's; this is home, since `self` is not `Send`.
         unsafe {
             self.accept(task);
-            self.ready.borrow_mut().push_back(task);
+            self.queue(task.home());
             Ok(JoinHandle::new(task))
         }
     }
@@ -227,14 +238,15 @@ impl Executor {
         let mut polls = 0;
         let mut root_done = false;
         while polls < limit && !root_done && go_on() {
-            let Some(task) = self.ready.borrow_mut().pop_front() else {
+            let Some(slot) = self.ready.borrow_mut().pop_front() else {
                 break;
             };
             polls += 1;
             self.budget.set(BUDGET);
-            if task == self.root {
+            if slot == ROOT {
                 root_done = root.as_deref_mut().is_some_and(|root| self.poll_root(root));
             } else {
+                let task = self.owned.borrow().get(slot);
                 // SAFETY: home; the queue names tasks whose futures live, and home's reference with them.
                 unsafe { self.poll_task(task) };
             }
@@ -290,13 +302,17 @@ impl Executor {
     /// Home; the task's future lives.
     unsafe fn suspend(&self, task: RawTask) {
         // SAFETY: the caller's promise.
-        unsafe {
-            let woken = task.home().run() == Run::RunningWoken;
-            task.home().set_run(Run::Idle);
-            if woken {
-                self.wake(task);
-            }
+        let home = unsafe { task.home() };
+        if home.run() == Run::RunningWoken && !self.closing.get() {
+            self.queue(home);
+        } else {
+            home.set_run(Run::Idle);
         }
+    }
+
+    fn queue(&self, home: &HomeWord) {
+        home.set_run(Run::Queued);
+        self.ready.borrow_mut().push_back(home.slot());
     }
 
     /// Schedules a task.
@@ -308,10 +324,7 @@ impl Executor {
         // SAFETY: the caller's promise.
         let home = unsafe { task.home() };
         match home.run() {
-            Run::Idle if !self.closing.get() => {
-                home.set_run(Run::Queued);
-                self.ready.borrow_mut().push_back(task);
-            }
+            Run::Idle if !self.closing.get() => self.queue(home),
             Run::Running => home.set_run(Run::RunningWoken),
             // Queued already; or done, or about to be cancelled; or its own arrival will queue it.
             _ => {}
@@ -335,8 +348,7 @@ impl Executor {
                     if self.closing.get() {
                         self.cancel(task);
                     } else {
-                        task.home().set_run(Run::Queued);
-                        self.ready.borrow_mut().push_back(task);
+                        self.queue(task.home());
                     }
                 }
                 Run::Done | Run::Failed => {
@@ -359,8 +371,9 @@ impl Executor {
     ///
     /// Home; the caller has home's reference and gives it away.
     unsafe fn accept(&self, task: RawTask) {
+        let slot = self.owned.borrow_mut().insert(task);
         // SAFETY: the caller's promise.
-        unsafe { task.home().set_slot(self.owned.borrow_mut().insert(task)) };
+        unsafe { task.home().set_slot(slot) };
         self.inbox.counts.accepted.add(1);
     }
 

@@ -293,9 +293,9 @@ pub(super) unsafe fn dealloc_cell(cell: NonNull<Header>, layout: Layout) {
     }
 }
 
-/// Makes a task at home, ready to be queued, with home's reference and one for a join handle.
+/// Makes a task at home, to be queued, with home's reference and one for a join handle.
 pub(super) fn new_at_home<F: Future>(future: F, inbox: &Arc<Inbox>, cells: &Cells) -> RawTask {
-    Task::allocate(future, inbox, State::new_at_home(), Run::Queued, Some(cells))
+    Task::allocate(future, inbox, State::new_at_home(), Run::Idle, Some(cells))
 }
 
 /// Makes a task abroad and sends it home. Returns it with a reference for a join handle, or the future if home refuses.

@@ -143,29 +143,21 @@ pub(crate) struct Seen {
 /// The payload of a source in the base.
 #[derive(Debug, Default)]
 pub(crate) struct Readiness {
+    /// The first waiter of each direction. It waits, or was woken and is kept for the next time.
+    wakers: [Option<Waker>; 2],
+    /// Waiters beyond these: rare.
+    more: Option<Box<More>>,
     tick: u32,
-    read: Side,
-    write: Side,
-    /// Waiters beyond the first of each side: rare.
-    more: Vec<(Direction, Waker)>,
+    ready: [Ready; 2],
+    /// Whether the first waiter waits.
+    waits: [bool; 2],
 }
 
+/// Behind a pointer, since a descriptor without it is the rule.
 #[derive(Debug, Default)]
-struct Side {
-    ready: Ready,
-    /// Whether the waker waits, or was woken and is kept for the next time.
-    waits: bool,
-    waker: Option<Waker>,
-}
+struct More(Vec<(Direction, Waker)>);
 
 impl Readiness {
-    fn side(&mut self, direction: Direction) -> &mut Side {
-        match direction {
-            Direction::Read => &mut self.read,
-            Direction::Write => &mut self.write,
-        }
-    }
-
     /// An event came. Calls `wake` with the wakers of others; our own tasks are woken in place.
     pub(super) fn event(&mut self, event: Event, wake: &mut impl FnMut(Waker)) {
         self.tick = self.tick.wrapping_add(1);
@@ -181,16 +173,16 @@ impl Readiness {
             if ready.is_empty() {
                 continue;
             }
-            let side = self.side(direction);
-            side.ready = side.ready | ready;
-            if std::mem::take(&mut side.waits) {
-                match &side.waker {
+            let side = direction as usize;
+            self.ready[side] = self.ready[side] | ready;
+            if std::mem::take(&mut self.waits[side]) {
+                match &self.wakers[side] {
                     Some(waker) if is_task_waker(waker) => waker.wake_by_ref(),
-                    _ => side.waker.take().into_iter().for_each(&mut *wake),
+                    _ => self.wakers[side].take().into_iter().for_each(&mut *wake),
                 }
             }
-            if !self.more.is_empty() {
-                self.more
+            if let Some(more) = &mut self.more {
+                more.0
                     .extract_if(.., |(waits_for, _)| *waits_for == direction)
                     .for_each(|(_, waker)| wake(waker));
             }
@@ -199,31 +191,31 @@ impl Readiness {
 
     /// What there is to be dropped: user code, each of it.
     pub(super) fn into_wakers(self) -> impl Iterator<Item = Waker> {
-        let more = self.more.into_iter().map(|(_, waker)| waker);
-        [self.read.waker, self.write.waker].into_iter().flatten().chain(more)
+        let more = self.more.into_iter().flat_map(|more| more.0).map(|(_, waker)| waker);
+        self.wakers.into_iter().flatten().chain(more)
     }
 
     /// Marks a waker that is known already as waiting. False: it has to be cloned, and handed to `wait`.
     fn waits_again(&mut self, direction: Direction, waker: &Waker) -> bool {
-        let side = self.side(direction);
-        if side.waker.as_ref().is_some_and(|held| held.will_wake(waker)) {
-            side.waits = true;
+        let side = direction as usize;
+        if self.wakers[side].as_ref().is_some_and(|held| held.will_wake(waker)) {
+            self.waits[side] = true;
             return true;
         }
-        self.more
-            .iter()
+        (self.more.iter())
+            .flat_map(|more| &more.0)
             .any(|(waits_for, held)| *waits_for == direction && held.will_wake(waker))
     }
 
     /// Keeps a waker until the next event. Returns one that is not needed any more, to be dropped outside the base.
     fn wait(&mut self, direction: Direction, waker: Waker) -> Option<Waker> {
-        let side = self.side(direction);
-        if side.waits {
-            self.more.push((direction, waker));
+        let side = direction as usize;
+        if self.waits[side] {
+            self.more.get_or_insert_default().0.push((direction, waker));
             return None;
         }
-        side.waits = true;
-        side.waker.replace(waker)
+        self.waits[side] = true;
+        self.wakers[side].replace(waker)
     }
 }
 
@@ -246,7 +238,7 @@ impl Home {
         match &mut *self.base() {
             Some(base) => {
                 if let Some(source) = base.get_mut(key) {
-                    source.side(new).ready = Ready::EMPTY;
+                    source.ready[new as usize] = Ready::EMPTY;
                 }
                 base.reregister(key, interest, Mode::Edge)
             }
@@ -279,7 +271,7 @@ impl Home {
                 return Poll::Ready(Err(closed()));
             };
             let seen = Seen {
-                ready: source.side(direction).ready,
+                ready: source.ready[direction as usize],
                 tick: source.tick,
             };
             if !seen.ready.and(wanted).is_empty() {
@@ -306,8 +298,8 @@ impl Home {
         if let Some(source) = self.base().as_mut().and_then(|base| base.get_mut(key))
             && source.tick == seen.tick
         {
-            let side = source.side(direction);
-            side.ready = side.ready.without(ready);
+            let held = &mut source.ready[direction as usize];
+            *held = held.without(ready);
         }
     }
 

@@ -49,9 +49,9 @@ pub fn sleeper(name: Name) -> Cell {
 async fn sleepers<P: Timers>(peer: P) -> f64 {
     let before = memory::live();
     for _ in 0..TASKS {
-        let sleep = peer.sleep(Duration::from_secs(3600));
-        peer.spawn_detached(async {
-            sleep.await;
+        let sleeper = peer.clone();
+        peer.spawn_detached(async move {
+            sleeper.sleep(Duration::from_secs(3600)).await;
         });
     }
     settle(&peer).await;
