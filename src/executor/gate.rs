@@ -78,6 +78,11 @@ impl Stops {
         self.0 & NOW != 0
     }
 
+    /// Whether there is more in the bits of [`StopLevel::bits`].
+    pub(super) fn lack(self, bits: usize) -> bool {
+        bits & !self.0 != 0
+    }
+
     /// The first to ask for the stop was a drop of the runtime.
     pub(crate) fn by_drop(self) -> bool {
         self.0 & DROPPED != 0
@@ -93,6 +98,16 @@ pub(crate) enum StopLevel {
     Now,
     /// Like `Request`, by a drop of the runtime.
     Drop,
+}
+
+impl StopLevel {
+    /// The bits that it sets, whatever the cause.
+    pub(super) fn bits(self) -> usize {
+        match self {
+            StopLevel::Now => STOP | NOW,
+            StopLevel::Request | StopLevel::Drop => STOP,
+        }
+    }
 }
 
 /// Which messages a stop refuses.
@@ -160,11 +175,9 @@ impl Gate {
         let mut word = self.word.load(Relaxed);
         loop {
             let bits = match level {
-                StopLevel::Request => STOP,
-                StopLevel::Now => STOP | NOW,
                 // The first cause wins.
                 StopLevel::Drop if word & STOP == 0 => STOP | DROPPED,
-                StopLevel::Drop => STOP,
+                level => level.bits(),
             };
             let stopped = (word | bits) & !PARKED;
             if stopped == word {

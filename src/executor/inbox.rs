@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::gate::{Admission, Gate, Messages, MustRing, Node, NodeVtable, Refused, StopLevel, Stops};
 use super::guard;
 use super::{Counts, Executor};
+use crate::sync::AtomicUsize;
 
 /// Wakes a home that is parked in its event base.
 ///
@@ -17,21 +19,31 @@ pub(crate) trait Unpark: Send + Sync {
 
 /// What every handle, task and waker of one executor shares.
 pub(crate) struct Inbox {
-    gate: Gate,
+    /// Written by everybody.
+    gate: Apart<Gate>,
+    /// Written by home only, all the time.
+    counts: Apart<Counts>,
+    // The rest is hardly ever written.
     unpark: Box<dyn Unpark>,
     /// Names the runtime that this is the inbox of; never used again in this process.
     id: u64,
-    /// Written by home only.
-    pub(super) counts: Counts,
+    /// The levels of the stops that were asked for. Home asks before each poll, and would slow the gate down for everybody
+    /// if it asked there.
+    asked: AtomicUsize,
 }
+
+/// In cache lines of its own, so that who writes it takes nothing else away from other cores.
+#[repr(align(128))]
+struct Apart<T>(T);
 
 impl Inbox {
     pub(crate) fn new(id: u64, unpark: Box<dyn Unpark>) -> Self {
         Self {
-            gate: Gate::new(),
+            gate: Apart(Gate::new()),
+            counts: Apart(Counts::default()),
             unpark,
             id,
-            counts: Counts::default(),
+            asked: AtomicUsize::new(0),
         }
     }
 
@@ -40,17 +52,24 @@ impl Inbox {
     }
 
     pub(crate) fn counts(&self) -> &Counts {
-        &self.counts
+        &self.counts.0
     }
 
     /// The stop bits, from any thread.
     pub(crate) fn stops(&self) -> Stops {
-        self.gate.stops()
+        self.gate.0.stops()
+    }
+
+    /// Whether a stop was asked for that home has not `seen`; true as soon as `stop` has returned.
+    pub(crate) fn is_asked_to_stop(&self, seen: Stops) -> bool {
+        seen.lack(self.asked.load(Relaxed))
     }
 
     /// Asks for a stop, from any thread or a signal handler; returns the stop bits from before.
     pub(crate) fn stop(&self, level: StopLevel) -> Stops {
-        let (before, must_ring) = self.gate.stop(level);
+        let (before, must_ring) = self.gate.0.stop(level);
+        // After the gate, where home reads what it is to do.
+        self.asked.fetch_or(level.bits(), Release);
         self.ring(must_ring);
         before
     }
@@ -81,29 +100,29 @@ impl Inbox {
     /// the ring.
     pub(super) unsafe fn push(&self, node: NonNull<Node>, admission: Admission) -> Result<(), Refused> {
         // SAFETY: the caller's promise.
-        let must_ring = unsafe { self.gate.push(node, admission) }?;
+        let must_ring = unsafe { self.gate.0.push(node, admission) }?;
         self.ring(must_ring);
         Ok(())
     }
 
     /// Home only.
     pub(super) fn take(&self) -> (Stops, Messages) {
-        self.gate.take()
+        self.gate.0.take()
     }
 
     /// Home only: see [`Gate::park`].
     pub(super) fn park(&self, seen: Stops) -> bool {
-        self.gate.park(seen)
+        self.gate.0.park(seen)
     }
 
     /// Home only: see [`Gate::seal`].
     pub(super) fn seal(&self) -> bool {
-        self.gate.seal()
+        self.gate.0.seal()
     }
 
     fn ring(&self, must_ring: MustRing) {
         if must_ring.0 && !self.unpark.unpark() {
-            self.gate.ring_failed();
+            self.gate.0.ring_failed();
         }
     }
 }

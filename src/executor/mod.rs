@@ -251,7 +251,7 @@ impl Executor {
                 unsafe { self.poll_task(task) };
             }
         }
-        self.inbox.counts.polls.add(polls.into());
+        self.inbox.counts().polls.add(polls.into());
         (polls, root_done)
     }
 
@@ -374,7 +374,7 @@ impl Executor {
         let slot = self.owned.borrow_mut().insert(task);
         // SAFETY: the caller's promise.
         unsafe { task.home().set_slot(slot) };
-        self.inbox.counts.accepted.add(1);
+        self.inbox.counts().accepted.add(1);
     }
 
     /// Drops the task's future and completes it.
@@ -395,7 +395,7 @@ impl Executor {
     ///
     /// Home; the future was just replaced by the output; the task is not in the ready queue.
     unsafe fn finish(&self, task: RawTask, end: End) {
-        let counts = &self.inbox.counts;
+        let counts = self.inbox.counts();
         let (count, run) = match end {
             End::Completed => (&counts.completed, Run::Done),
             End::Cancelled => (&counts.cancelled, Run::Failed),

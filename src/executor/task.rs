@@ -18,7 +18,7 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
 use super::cells::{ALIGN, Cells};
-use super::gate::{Admission, Node, NodeVtable};
+use super::gate::{Admission, Node, NodeVtable, Stops};
 use super::guard;
 use super::inbox::Inbox;
 use super::join::JoinError;
@@ -304,7 +304,7 @@ pub(super) fn new_at_home<F: Future>(future: F, inbox: &Arc<Inbox>, cells: &Cell
 ///
 /// Moving the future home is sound: it is `Send`, or what it holds before its first poll is.
 pub(super) unsafe fn post<F: Future>(future: F, inbox: &Arc<Inbox>) -> Result<RawTask, F> {
-    if inbox.stops().requested() {
+    if inbox.is_asked_to_stop(Stops::default()) {
         return Err(future);
     }
     let task = Task::allocate(future, inbox, State::new_abroad(), Run::Away, None);

@@ -299,7 +299,7 @@ impl Home {
             // A stop ended the sleep: it comes before any task.
             return Ok((turn, false));
         }
-        let go_on = || self.shared.stops() == seen && !self.shared.is_forked();
+        let go_on = || !self.shared.inbox().is_asked_to_stop(seen) && !self.shared.is_forked();
         let limit = self.shared.settings.event_interval;
         let (polls, root_done) = self.executor.run(limit, root, go_on);
         turn.polls = polls as usize;
