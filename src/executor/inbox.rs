@@ -4,6 +4,7 @@ use std::fmt;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
+use super::cells::Spare;
 use super::gate::{Admission, Gate, Messages, MustRing, Node, NodeVtable, Refused, StopLevel, Stops};
 use super::guard;
 use super::{Counts, Executor};
@@ -23,6 +24,8 @@ pub(crate) struct Inbox {
     gate: Apart<Gate>,
     /// Written by home only, all the time.
     counts: Apart<Counts>,
+    /// Written by whoever spawns from abroad.
+    spare: Apart<Spare>,
     // The rest is hardly ever written.
     unpark: Box<dyn Unpark>,
     /// Names the runtime that this is the inbox of; never used again in this process.
@@ -41,6 +44,7 @@ impl Inbox {
         Self {
             gate: Apart(Gate::new()),
             counts: Apart(Counts::default()),
+            spare: Apart(Spare::new()),
             unpark,
             id,
             asked: AtomicUsize::new(0),
@@ -53,6 +57,11 @@ impl Inbox {
 
     pub(crate) fn counts(&self) -> &Counts {
         &self.counts.0
+    }
+
+    /// Memory for tasks that are made abroad.
+    pub(super) fn spare(&self) -> &Spare {
+        &self.spare.0
     }
 
     /// The stop bits, from any thread.

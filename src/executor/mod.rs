@@ -434,7 +434,11 @@ impl Executor {
 
     /// Shuts the inbox for ever. False: something came since; `cancel_all` is due again.
     pub(crate) fn seal(&self) -> bool {
-        self.owned.borrow().len == 0 && self.inbox.seal()
+        let sealed = self.owned.borrow().len == 0 && self.inbox.seal();
+        if sealed {
+            self.inbox.spare().close();
+        }
+        sealed
     }
 }
 

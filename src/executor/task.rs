@@ -151,10 +151,15 @@ impl<F: Future> Task<F> {
         Err(_) => panic!(),
     };
 
+    /// `cells`: home's, at home.
     fn allocate(future: F, inbox: &Arc<Inbox>, state: State, run: Run, cells: Option<&Cells>) -> RawTask {
         // SAFETY: cells are kept by `free`, below, with that layout and the handle to the inbox in place.
         unsafe {
-            let header = match cells.and_then(|cells| cells.take(Self::LAYOUT)) {
+            let kept = match cells {
+                Some(cells) => cells.take(Self::LAYOUT),
+                None => inbox.spare().take(Self::LAYOUT),
+            };
+            let header = match kept {
                 Some(header) => header,
                 None => {
                     // The layout's size is not zero: there is a header in it.
@@ -273,7 +278,7 @@ impl<F: Future> Task<F> {
         // has a destructor, since a join handle leaves its cell empty.
         unsafe {
             let inbox = Arc::as_ptr(&task.header().inbox);
-            if current::with(inbox, |home| home.cells.keep(task.0, Self::LAYOUT)).is_none() {
+            if current::with(inbox, |home| home.cells.keep(task.0, Self::LAYOUT, home.inbox.spare())).is_none() {
                 dealloc_cell(task.0, Self::LAYOUT);
             }
         }

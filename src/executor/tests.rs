@@ -143,6 +143,39 @@ fn slots_of_tasks_are_used_again() {
 }
 
 #[test]
+fn memory_goes_back_to_who_spawns_abroad_and_none_is_left_at_the_end() {
+    let inbox = Arc::new(Inbox::new(1, Box::new(NoBell)));
+    let executor = Executor::new(inbox.clone());
+    // SAFETY: this thread is home, and the executor stays until `None` is set below.
+    unsafe { current::set(Some(&executor)) };
+    let spawn_abroad = |tasks: usize| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..tasks).for_each(|_| drop(spawn(&inbox, async {}))));
+        });
+    };
+    spawn_abroad(1000);
+    run(&executor);
+    let spare = inbox.spare().len();
+    assert!(spare > 0, "somebody wanted some");
+    spawn_abroad(1);
+    assert_eq!(inbox.spare().len(), spare - 1);
+    run(&executor);
+    assert_eq!(inbox.spare().len(), spare - 1, "nobody wants more");
+
+    // What goes after the end isn't kept: the inbox would keep itself.
+    spawn_abroad(spare + 1);
+    let last = spawn(&inbox, std::future::pending::<()>()).ok().unwrap();
+    executor.cancel_all();
+    assert!(executor.seal());
+    assert_eq!(inbox.spare().len(), 0);
+    drop(last);
+    // SAFETY: as above.
+    unsafe { current::set(None) };
+    drop(executor);
+    assert_eq!(Arc::strong_count(&inbox), 1);
+}
+
+#[test]
 fn a_header_stays_small() {
     assert_eq!(size_of::<Header>(), size_of::<usize>() * 5 + 8);
 }
