@@ -29,7 +29,7 @@ pub(super) struct Cells(RefCell<Kept>);
 /// The cells that other threads may take: memory that home frees all the time, and they allocate, would otherwise have
 /// the two sides fight over the allocator.
 pub(super) struct Spare {
-    /// Somebody found none.
+    /// Somebody found none, and home has given none since.
     wanted: AtomicBool,
     /// Nobody waits for it but home, once, at the end.
     kept: Mutex<Kept>,
@@ -114,9 +114,12 @@ impl Spare {
     /// A cell of that layout, if there is one: see `Cells::keep`. Any thread.
     pub(super) fn take(&self, layout: Layout) -> Option<NonNull<Header>> {
         let class = class(layout)?;
+        if self.wanted.load(Relaxed) {
+            return None;
+        }
         // Who finds it locked does without.
-        let cell = self.kept.try_lock().ok().and_then(|mut kept| kept.take(class));
-        if cell.is_none() && !self.wanted.load(Relaxed) {
+        let cell = self.kept.try_lock().ok()?.take(class);
+        if cell.is_none() {
             self.wanted.store(true, Relaxed);
         }
         cell
