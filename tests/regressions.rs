@@ -341,3 +341,23 @@ fn a_child_that_was_forked_inside_a_task_drives_a_runtime_of_its_own() {
     assert_eq!(status.unwrap(), 0);
     assert_eq!(runtime.block_on(async { 6 }).unwrap(), 6);
 }
+
+/// A wake-up of a root that had ended, seen by a `turn`, left the runtime thinking that the next root stood in the queue.
+#[test]
+fn a_late_wake_up_of_a_root_does_not_keep_the_next_one_from_being_polled() {
+    watched(|| {
+        for abroad in [false, true] {
+            let runtime = Runtime::new().unwrap();
+            let waker = runtime.block_on(poll_fn(|cx| Poll::Ready(cx.waker().clone()))).unwrap();
+            if abroad {
+                thread::spawn(move || waker.wake()).join().unwrap();
+            } else {
+                let _context = runtime.enter().unwrap();
+                waker.wake();
+            }
+            runtime.turn(Some(Duration::ZERO)).unwrap();
+            // Was not polled, and hung.
+            assert_eq!(runtime.block_on(async { 7 }).unwrap(), 7);
+        }
+    });
+}

@@ -244,7 +244,12 @@ impl Executor {
             polls += 1;
             self.budget.set(BUDGET);
             if slot == ROOT {
-                root_done = root.as_deref_mut().is_some_and(|root| self.poll_root(root));
+                match root.as_deref_mut() {
+                    Some(root) => root_done = self.poll_root(root),
+                    // A late wake-up of a root that has ended.
+                    // SAFETY: home, which holds a reference to its root task.
+                    None => unsafe { self.root.home().set_run(Run::Idle) },
+                }
             } else {
                 let task = self.owned.borrow().get(slot);
                 // SAFETY: home; the queue names tasks whose futures live, and home's reference with them.
