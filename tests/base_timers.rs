@@ -2,6 +2,7 @@
 
 mod base_util;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use base_util::{AT_ONCE, watchdog};
@@ -143,4 +144,47 @@ fn the_key_of_a_timer_is_handed_out_with_it() {
         }
     });
     assert_eq!((turned.unwrap().timers, keys), (1, vec![key]));
+}
+
+/// Lets a handler panic at the first timer that it is given; gives what it was given.
+fn fired_by_a_turn_that_panics(base: &mut Timers<&'static str>) -> &'static str {
+    let mut first = "";
+    let turn = AssertUnwindSafe(|| {
+        base.turn(AT_ONCE, |event| {
+            if let Fired::Timer { payload, .. } = event {
+                first = payload;
+                resume_unwind(Box::new("on purpose"));
+            }
+        })
+    });
+    assert!(catch_unwind(turn).is_err());
+    first
+}
+
+#[test]
+fn timers_that_a_panic_has_left_behind_come_before_younger_ones_with_the_same_deadline() {
+    let mut base = Timers::new().unwrap();
+    // To the base, all that was before it is one time.
+    let past = Instant::now() - Duration::from_secs(1);
+    for payload in ["a", "b", "c"] {
+        base.arm(past, payload);
+    }
+    assert_eq!(fired_by_a_turn_that_panics(&mut base), "a");
+    for payload in ["d", "e", "f"] {
+        base.arm(past, payload);
+    }
+    assert_eq!(fired(&mut base, AT_ONCE), ["b", "c", "d", "e", "f"]);
+}
+
+#[test]
+fn a_timer_that_a_panic_has_left_behind_and_that_is_reset_takes_its_new_place() {
+    let mut base = Timers::new().unwrap();
+    let (first, second) = (Instant::now(), Instant::now() + Duration::from_nanos(1));
+    base.arm(first, "a");
+    let moved = base.arm(first, "b");
+    base.arm(first, "c");
+    while Instant::now() <= second {}
+    assert_eq!(fired_by_a_turn_that_panics(&mut base), "a");
+    assert!(base.reset(moved, second));
+    assert_eq!(fired(&mut base, AT_ONCE), ["c", "b"]);
 }

@@ -268,6 +268,10 @@ impl<T> Wheel<T> {
         if self.slots[level * SLOTS + digit].earliest > now || self.elapsed > now {
             return;
         }
+        // What a handler's panic has left behind is older by now, as ages go.
+        for Reverse((_, age, _, stamp)) in &mut self.expired {
+            *age = age_of(*stamp, self.next_stamp);
+        }
         let before = self.elapsed >> TICK_BITS;
         let after = now >> TICK_BITS;
         self.elapsed = now;
@@ -324,8 +328,7 @@ impl<T> Wheel<T> {
                 let next = node.next;
                 if node.deadline <= now {
                     node.place = EXPIRED;
-                    // The youngest stamp is the one before the next.
-                    let age = u32::MAX - self.next_stamp.wrapping_sub(node.stamp);
+                    let age = age_of(node.stamp, self.next_stamp);
                     self.expired.push(Reverse((node.deadline, age, index, node.stamp)));
                 } else {
                     self.link(index);
@@ -337,10 +340,11 @@ impl<T> Wheel<T> {
 
     /// Whether an entry of `expired` still stands for a timer.
     fn is_due(&self, due: &Due) -> bool {
-        let (_, _, index, stamp) = *due;
+        let (deadline, _, index, stamp) = *due;
+        // One that was reset may have become due once more, at another deadline.
         self.nodes
             .get(index as usize)
-            .is_some_and(|node| node.place == EXPIRED && node.stamp == stamp)
+            .is_some_and(|node| node.place == EXPIRED && node.stamp == stamp && node.deadline == deadline)
     }
 
     /// When an occupied slot begins.
@@ -461,6 +465,11 @@ impl<T> Wheel<T> {
         }
         payload
     }
+}
+
+/// Where a stamp stands in the order of arming: the youngest one is that before the next.
+fn age_of(stamp: u32, next_stamp: u32) -> u32 {
+    u32::MAX - next_stamp.wrapping_sub(stamp)
 }
 
 /// The highest digit in which two ticks differ, or 0.
