@@ -30,12 +30,6 @@ fn from_environment(name: &str) -> Option<u64> {
     )
 }
 
-/// While it lives, the other tests of this process wait: each counts what the whole process has open.
-pub(crate) fn one_at_a_time() -> MutexGuard<'static, ()> {
-    static LOCK: Mutex<()> = Mutex::new(());
-    lock(&LOCK)
-}
-
 /// The program that runs.
 struct Running {
     seed: u64,

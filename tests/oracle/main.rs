@@ -27,7 +27,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,15 +39,21 @@ use program::{Ending, HomeKind, HomeOp, Last, Op, Program, TaskSpec};
 use task::{Probed, check_panic, spawn_local};
 use world::{Counted, Stop, World, is_own_thread};
 
+/// While it lives, the other tests of this process wait: each counts what the whole process has open.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    harness::lock(&LOCK)
+}
+
 #[test]
 fn programs_on_several_threads_keep_the_books() {
-    let _alone = harness::one_at_a_time();
+    let _alone = one_at_a_time();
     harness::run("oracle", |seed, list| run(&Program::new(seed, false), list));
 }
 
 #[test]
 fn programs_that_fork_go_on_undisturbed() {
-    let _alone = harness::one_at_a_time();
+    let _alone = one_at_a_time();
     // A fork copies the locks of whatever other threads there are.
     util::in_own_process("programs_that_fork_go_on_undisturbed", || {
         harness::run("oracle", |seed, list| run(&Program::new(seed, true), list));

@@ -370,6 +370,8 @@ impl Maker {
         match self.below(20) {
             0 => 0,
             1 => 3_600_000_000,
+            // Long enough to share a wake-up with others.
+            2 if self.chance(20) => 34_000 + self.below(20_000),
             2..5 => self.below(3000),
             _ => self.below(400),
         }
