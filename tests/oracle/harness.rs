@@ -7,7 +7,8 @@
 
 use std::io::Write;
 use std::process::abort;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -30,9 +31,43 @@ fn from_environment(name: &str) -> Option<u64> {
     )
 }
 
+/// The seed and the test that run, for a process that crashes.
+static SEED: AtomicU64 = AtomicU64::new(0);
+static TARGET: OnceLock<&'static str> = OnceLock::new();
+
+/// Makes a crash print the command that runs the seed again.
+fn tell_of_crashes(target: &'static str) {
+    extern "C" fn tell(signal: libc::c_int) {
+        // Nothing that takes a lock or memory.
+        let mut line = [0; 128];
+        let mut rest = &mut line[..];
+        let seed = SEED.load(Relaxed);
+        let target = TARGET.get().copied().unwrap_or_default();
+        let _ = writeln!(rest, "\nsignal {signal}\nEVBASE_SEED={seed} cargo test --test {target}");
+        let left = rest.len();
+        // SAFETY: the kernel reads the line during the call. The default action is back in its place.
+        unsafe {
+            libc::write(2, line.as_ptr().cast(), line.len() - left);
+            libc::raise(signal);
+        }
+    }
+    if TARGET.set(target).is_err() {
+        return;
+    }
+    // SAFETY: all zero is a valid action without flags; the handler is a function for the life of the process, and is
+    // async-signal-safe.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = tell as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESETHAND | libc::SA_ONSTACK;
+        for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGABRT] {
+            libc::sigaction(signal, &action, std::ptr::null_mut());
+        }
+    }
+}
+
 /// The program that runs.
 struct Running {
-    seed: u64,
     since: Instant,
     listing: String,
 }
@@ -45,10 +80,7 @@ pub(crate) fn run(target: &'static str, mut program: impl FnMut(u64, &dyn Fn(Str
     let once = one_seed.is_some() && seconds.is_none();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let first = one_seed.unwrap_or(now.as_micros() as u64 % 1_000_000_000_000);
-    let replay = move |seed| format!("EVBASE_SEED={seed} cargo test --test {target}");
-
     let running = Arc::new(Mutex::new(Running {
-        seed: first,
         since: Instant::now(),
         listing: String::new(),
     }));
@@ -58,12 +90,11 @@ pub(crate) fn run(target: &'static str, mut program: impl FnMut(u64, &dyn Fn(Str
         while gone.recv_timeout(Duration::from_secs(1)) == Err(mpsc::RecvTimeoutError::Timeout) {
             let running = lock(&watched);
             if running.since.elapsed() > LIMIT {
-                // Not `eprintln!`, which the test harness captures.
+                // Not `eprintln!`, which the test harness captures. The seed comes with the signal.
                 let _ = writeln!(
                     std::io::stderr(),
-                    "{}\nwatchdog: this program hangs: still running after {LIMIT:?}\n{}",
-                    running.listing,
-                    replay(running.seed)
+                    "{}\nwatchdog: this program hangs: still running after {LIMIT:?}",
+                    running.listing
                 );
                 if std::env::var_os("EVBASE_HANG").is_some() {
                     // To look at it with a debugger.
@@ -74,13 +105,14 @@ pub(crate) fn run(target: &'static str, mut program: impl FnMut(u64, &dyn Fn(Str
         }
     });
 
+    tell_of_crashes(target);
     let start = Instant::now();
     let until = start + Duration::from_secs(seconds.unwrap_or(SECONDS));
     let (mut programs, mut operations) = (0, 0);
     let mut seed = first;
     loop {
+        SEED.store(seed, Relaxed);
         *lock(&running) = Running {
-            seed,
             since: Instant::now(),
             listing: String::new(),
         };
@@ -90,9 +122,9 @@ pub(crate) fn run(target: &'static str, mut program: impl FnMut(u64, &dyn Fn(Str
             Err(wrong) => {
                 let listing = std::mem::take(&mut lock(&running).listing);
                 panic!(
-                    "{listing}\nafter {programs} programs, {:.1} s:\n{wrong}\n{}",
+                    "{listing}\nafter {programs} programs, {:.1} s:\n{wrong}\n\
+                     EVBASE_SEED={seed} cargo test --test {target}",
                     start.elapsed().as_secs_f64(),
-                    replay(seed)
                 );
             }
         }

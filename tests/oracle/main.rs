@@ -9,11 +9,13 @@
 //! - timers are never early, and those that wait are ready in the order of their deadlines;
 //! - what is read is what was written, all of it, and a socket that nobody has touched is never ready, whoever had its number
 //!   before;
-//! - nobody is stopped by a stop that nobody has asked for; no descriptor and no future is left in the end; nothing hangs.
+//! - nobody is stopped by a stop that nobody has asked for; no descriptor, no future and no memory is left in the end; nothing
+//!   hangs.
 //!
 //! A program is made of a seed. A failure prints it, with the command that runs it again; the schedule is another one then,
 //! so that a race may take a while to come back: add `EVBASE_ORACLE_SECONDS`. See `harness.rs`.
 
+mod allocations;
 mod fork;
 mod harness;
 mod operation;
@@ -60,9 +62,30 @@ fn programs_that_fork_go_on_undisturbed() {
     });
 }
 
-/// Runs a program, and audits its books. Returns how many operations it had.
+/// How often a program is run again that seems to leak.
+const AGAIN: isize = 20;
+
+/// Runs a program, and looks for what it has leaked. Returns how many operations it had.
 fn run(program: &Program, list: &dyn Fn(String)) -> Result<u64, String> {
     list(program.to_string());
+    let before = allocations::alive();
+    let operations = run_once(program)?;
+    if allocations::more_than(before) > 0 {
+        // Some things are made once and kept, by the standard library too. A leak comes again.
+        let before = allocations::alive();
+        for _ in 0..AGAIN {
+            run_once(program)?;
+        }
+        let leaked = allocations::more_than(before);
+        if leaked >= AGAIN / 2 {
+            return Err(format!("{leaked} allocations were leaked by {AGAIN} runs of this"));
+        }
+    }
+    Ok(operations)
+}
+
+/// Runs a program, and audits its books.
+fn run_once(program: &Program) -> Result<u64, String> {
     let descriptors = descriptors();
     let builder = Builder::new()
         .grace(program.grace)
