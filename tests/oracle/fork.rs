@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,13 @@ use crate::world::{Pair, World};
 /// How long a child may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
+static IS_CHILD: AtomicBool = AtomicBool::new(false);
+
+/// Whether this is a child, where nothing can be written down any more.
+pub(crate) fn is_child() -> bool {
+    IS_CHILD.load(Relaxed)
+}
+
 /// Forks, and waits for the child.
 pub(crate) fn fork(world: &World) {
     // What the child uses is taken first: its parent's locks may be held by threads that it hasn't.
@@ -30,6 +38,7 @@ pub(crate) fn fork(world: &World) {
     let mut sleeps: Vec<_> = (0..SLOTS).map(|slot| world.sleeps.take(slot)).collect();
 
     let child = || {
+        IS_CHILD.store(true, Relaxed);
         let spawner = spawner.take().unwrap();
         let refused = spawner.try_spawn(async {}).map_err(|error| error.kind());
         assert_eq!(refused.err(), Some(SpawnErrorKind::Forked));

@@ -143,6 +143,9 @@ fn run_threads(world: &Arc<World>, program: &Program) {
         while world.active.load(SeqCst) > 0 {
             thread::sleep(Duration::from_micros(30));
         }
+        if !program.linger.is_zero() {
+            thread::sleep(program.linger);
+        }
         match program.ending {
             Ending::Request => perform(world, &Op::Request, Place::Abroad),
             Ending::RequestNow => {}

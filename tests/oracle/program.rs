@@ -19,6 +19,8 @@ pub(crate) struct Program {
     pub(crate) last: Last,
     pub(crate) threads: Vec<Vec<Op>>,
     pub(crate) ending: Ending,
+    /// How long the main thread lets home go on before that.
+    pub(crate) linger: Duration,
     /// What is left in the slots outlives the runtime.
     pub(crate) slots_outlive: bool,
 }
@@ -217,6 +219,8 @@ pub(crate) enum Step {
 pub(crate) enum ReadHow {
     ReadWith,
     Guard,
+    /// As with a guard, but the guard learns of a `WouldBlock` only later.
+    LateGuard,
     AsyncRead,
 }
 
@@ -235,9 +239,20 @@ pub(crate) enum OnDrop {
     Do(Op),
 }
 
+/// What a program does more of than of other things, so that its operations meet.
+#[derive(Clone, Copy)]
+enum Theme {
+    None,
+    Wakes,
+    Sockets,
+    Timers,
+    Joins,
+}
+
 /// Makes programs up.
 struct Maker {
     random: Random,
+    theme: Theme,
     /// How many in a thousand operations ask for the end.
     stops: u64,
     forks: bool,
@@ -253,8 +268,16 @@ impl Program {
             random.next();
         });
         let stops = [0, 0, 0, 10, 10, 60][random.below(6) as usize];
+        let theme = match random.below(if forks { 4 } else { 7 }) {
+            0..2 => Theme::Sockets,
+            2..4 => Theme::Wakes,
+            4 => Theme::Timers,
+            5 => Theme::Joins,
+            _ => Theme::None,
+        };
         let mut make = Maker {
             random,
+            theme,
             stops,
             forks,
             bounded: false,
@@ -291,14 +314,16 @@ impl Program {
             home,
             home_operations,
             last,
-            threads: (0..threads)
-                .map(|_| (0..3 + make.below(22)).map(|_| make.op(2)).collect())
-                .collect(),
+            threads: (0..threads).map(|_| make.thread()).collect(),
             ending: match make.below(4) {
                 0 => Ending::Request,
                 1 => Ending::RequestNow,
                 2 => Ending::Drop,
                 _ => Ending::Shutdown,
+            },
+            linger: match make.below(3) {
+                0 => Duration::from_micros(make.below(1500)),
+                _ => Duration::ZERO,
             },
             slots_outlive: make.chance(50),
         }
@@ -326,6 +351,7 @@ impl fmt::Display for Program {
             event_interval,
             home,
             ending,
+            linger,
             slots_outlive,
             ..
         } = self;
@@ -342,7 +368,7 @@ impl fmt::Display for Program {
             writeln!(f, "a thread:")?;
             ops.iter().try_for_each(|op| writeln!(f, "  {op:?}"))?;
         }
-        write!(f, "ending: {ending:?}")
+        write!(f, "ending: {ending:?} after {linger:?}")
     }
 }
 
@@ -396,6 +422,134 @@ impl Maker {
         }
     }
 
+    fn thread(&mut self) -> Vec<Op> {
+        let first = match self.theme {
+            Theme::Sockets => vec![Op::NewPair(self.close_slot())],
+            _ => Vec::new(),
+        };
+        let most = if self.chance(15) { 150 } else { 22 };
+        let count = 3 + self.below(most);
+        first.into_iter().chain((0..count).map(|_| self.op(2))).collect()
+    }
+
+    /// One of two slots only.
+    fn close_slot(&mut self) -> usize {
+        self.below(2) as usize
+    }
+
+    fn spawn(&mut self, spec: TaskSpec, keep: Option<usize>) -> Op {
+        Op::Spawn {
+            spec: Arc::new(spec),
+            how: match self.below(10) {
+                0..3 => How::Spawn,
+                3..5 => How::TrySpawn,
+                5 => How::SpawnLarge,
+                6..9 => How::SpawnWith,
+                _ => How::TrySpawnWith,
+            },
+            keep,
+        }
+    }
+
+    /// An operation of the program's theme.
+    fn themed_op(&mut self, depth: u32) -> Option<Op> {
+        let slot = self.close_slot();
+        let op = match (self.theme, self.below(100)) {
+            (Theme::None, _) => return None,
+            (Theme::Wakes, 0..70) => Op::Wake {
+                waker: slot,
+                how: WakeHow::ByRef,
+            },
+            (Theme::Wakes, _) => {
+                let steps = (0..1 + self.below(3))
+                    .map(|_| Step::WaitForWakes {
+                        slot,
+                        polls: 1 + self.random.below(12) as u32,
+                    })
+                    .collect();
+                self.spawn_steps(steps)
+            }
+            (Theme::Sockets, 0..40) => Op::Write {
+                pair: slot,
+                bytes: 1 + self.below(300) as usize,
+            },
+            (Theme::Sockets, 40..85) => {
+                let mut steps: Vec<_> = (0..1 + self.below(2)).map(|_| self.io_step()).collect();
+                if self.forks && self.chance(10) {
+                    steps.insert(1, Step::Do(Op::Fork));
+                }
+                self.spawn_steps(steps)
+            }
+            (Theme::Sockets, 85..93) => Op::ReadBack(slot),
+            (Theme::Sockets, 93..95) => Op::NewPair(slot),
+            (Theme::Sockets, 95) => Op::HalfClose(slot),
+            (Theme::Sockets, 96) => Op::ClosePeer(slot),
+            (Theme::Sockets, _) => Op::DropFd(slot),
+            (Theme::Timers, 0..50) => {
+                let micros = self.below(1200);
+                self.spawn_steps(vec![Step::Sleep { micros }])
+            }
+            (Theme::Timers, 50..75) => {
+                let micros = self.micros();
+                let step = match self.below(2) {
+                    0 => Step::GiveSleep { slot, micros },
+                    _ => Step::AwaitSleep(slot),
+                };
+                self.spawn_steps(vec![step])
+            }
+            (Theme::Timers, _) => Op::ResetSleep {
+                sleep: slot,
+                micros: self.micros(),
+            },
+            (Theme::Joins, 0..30) => {
+                let spec = self.spec(depth, true);
+                self.spawn(spec, Some(slot))
+            }
+            (Theme::Joins, 30..45) => self.spawn_steps(vec![Step::Await(slot)]),
+            (Theme::Joins, 45..65) if !self.bounded => Op::Join(slot),
+            (Theme::Joins, 65..85) => Op::PollJoin(slot),
+            (Theme::Joins, _) => Op::Abort(slot),
+        };
+        Some(op)
+    }
+
+    fn spawn_steps(&mut self, steps: Vec<Step>) -> Op {
+        let is_finite = steps.iter().all(Step::is_finite);
+        let keep = self.chance(25).then(|| self.close_slot());
+        let spec = TaskSpec {
+            steps,
+            is_finite,
+            ..TaskSpec::default()
+        };
+        self.spawn(spec, keep)
+    }
+
+    /// A read or a write.
+    fn io_step(&mut self) -> Step {
+        let pair = self.close_slot();
+        if self.chance(15) {
+            return Step::WriteBack {
+                pair,
+                bytes: self.below(300_000) as usize,
+            };
+        }
+        Step::Read {
+            pair,
+            bytes: 1 + self.below(3000) as usize,
+            how: self.read_how(),
+            then: if self.chance(20) { Then::Drop } else { Then::Keep },
+        }
+    }
+
+    fn read_how(&mut self) -> ReadHow {
+        match self.below(4) {
+            0 => ReadHow::ReadWith,
+            1 => ReadHow::Guard,
+            2 => ReadHow::LateGuard,
+            _ => ReadHow::AsyncRead,
+        }
+    }
+
     fn op(&mut self, depth: u32) -> Op {
         if self.below(1000) < self.stops {
             return match self.below(6) {
@@ -409,22 +563,18 @@ impl Maker {
         if self.forks && self.chance(4) {
             return Op::Fork;
         }
+        if self.chance(60)
+            && let Some(op) = self.themed_op(depth)
+        {
+            return op;
+        }
         let slot = self.slot();
         match self.below(100) {
-            0..24 => Op::Spawn {
-                spec: {
-                    let finite = self.chance(40);
-                    Arc::new(self.spec(depth, finite))
-                },
-                how: match self.below(10) {
-                    0..3 => How::Spawn,
-                    3..5 => How::TrySpawn,
-                    5 => How::SpawnLarge,
-                    6..9 => How::SpawnWith,
-                    _ => How::TrySpawnWith,
-                },
-                keep: self.keep(),
-            },
+            0..24 => {
+                let finite = self.chance(40);
+                let (spec, keep) = (self.spec(depth, finite), self.keep());
+                self.spawn(spec, keep)
+            }
             24..37 => Op::Wake {
                 waker: slot,
                 how: match self.below(4) {
@@ -562,11 +712,7 @@ impl Maker {
             74..88 => Step::Read {
                 pair: slot,
                 bytes: 1 + self.below(600) as usize,
-                how: match self.below(3) {
-                    0 => ReadHow::ReadWith,
-                    1 => ReadHow::Guard,
-                    _ => ReadHow::AsyncRead,
-                },
+                how: self.read_how(),
                 then: if self.chance(40) { Then::Drop } else { Then::Keep },
             },
             88..92 => Step::WriteBack {

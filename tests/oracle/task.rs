@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -21,7 +20,7 @@ use futures::AsyncReadExt;
 use crate::harness::lock;
 use crate::operation::{Place, perform};
 use crate::program::{How, OnDrop, ReadHow, Step, TaskSpec, Then};
-use crate::world::{Counted, Ended, Joining, OnPurpose, Output, Pair, Record, Waking, World};
+use crate::world::{Counted, Ended, Joining, OnPurpose, Output, Pair, Record, Socket, Waking, World};
 
 /// Reports where, and how often, the future around it is dropped.
 struct Probe {
@@ -322,6 +321,7 @@ async fn read(world: &World, pair: &Pair, bytes: usize, how: ReadHow, then: Then
     };
     let Some(ours) = ours else { return };
     let _reading = Counted::new(&pair.readers);
+    ours.get_ref().is_registered.store(true, SeqCst);
     let mut left = bytes;
     while left > 0 {
         let mut buffer = [0; 48];
@@ -337,6 +337,7 @@ async fn read(world: &World, pair: &Pair, bytes: usize, how: ReadHow, then: Then
                 .await
             }
             ReadHow::Guard => read_by_guard(world, pair, &ours, buffer).await,
+            ReadHow::LateGuard => read_by_late_guard(world, pair, &ours, buffer).await,
             ReadHow::AsyncRead => {
                 let mut socket = &*ours;
                 let result = socket.read(buffer).await;
@@ -369,7 +370,7 @@ async fn read(world: &World, pair: &Pair, bytes: usize, how: ReadHow, then: Then
     }
 }
 
-async fn read_by_guard(world: &World, pair: &Pair, ours: &AsyncFd<UnixStream>, buffer: &mut [u8]) -> io::Result<usize> {
+async fn read_by_guard(world: &World, pair: &Pair, ours: &AsyncFd<Socket>, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         let mut guard = ours.readable().await?;
         let result = guard.try_io(|ours| {
@@ -386,9 +387,35 @@ async fn read_by_guard(world: &World, pair: &Pair, ours: &AsyncFd<UnixStream>, b
     }
 }
 
+/// What comes between a `WouldBlock` and the guard's hearing of it is not forgotten.
+async fn read_by_late_guard(
+    world: &World,
+    pair: &Pair,
+    ours: &AsyncFd<Socket>,
+    buffer: &mut [u8],
+) -> io::Result<usize> {
+    loop {
+        let mut guard = ours.readable().await?;
+        match ours.get_ref().read(buffer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                evbase::yield_now().await;
+                evbase::yield_now().await;
+                guard.clear_ready();
+            }
+            result => {
+                if let Ok(n) = result {
+                    pair.came(world, &pair.forth, &buffer[..n]);
+                }
+                return result;
+            }
+        }
+    }
+}
+
 async fn write_back(pair: &Pair, bytes: usize) {
     let Some(ours) = lock(&pair.ours).clone() else { return };
     let _writing = Counted::new(&pair.writers);
+    ours.get_ref().is_registered.store(true, SeqCst);
     let mut left = bytes;
     while left > 0 {
         let result = ours

@@ -3,7 +3,8 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -15,6 +16,7 @@ use evbase::io::AsyncFd;
 use evbase::time::Sleep;
 use evbase::{Cause, JoinHandle, Report, Runtime, Shutdown, Spawner};
 
+use crate::fork;
 use crate::harness::lock;
 use crate::program::{Program, SLOTS, TaskSpec};
 
@@ -570,7 +572,7 @@ impl Drop for Output {
 /// A pair of sockets: tasks have ours, and other threads theirs. What is sent is known by its place in the stream.
 pub(crate) struct Pair {
     salt: u64,
-    pub(crate) ours: Mutex<Option<Arc<AsyncFd<UnixStream>>>>,
+    pub(crate) ours: Mutex<Option<Arc<AsyncFd<Socket>>>>,
     pub(crate) theirs: Mutex<Option<UnixStream>>,
     /// Somebody has begun to write, or to close.
     pub(crate) touched: AtomicBool,
@@ -591,9 +593,14 @@ pub(crate) struct Stream {
 }
 
 impl Pair {
-    pub(crate) fn new(world: &World) -> std::io::Result<Self> {
+    pub(crate) fn new(world: &Arc<World>) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         theirs.set_nonblocking(true)?;
+        let ours = Socket {
+            stream: ours,
+            is_registered: AtomicBool::new(false),
+            world: world.clone(),
+        };
         Ok(Self {
             salt: world.next(),
             ours: Mutex::new(Some(Arc::new(AsyncFd::new(ours)?))),
@@ -623,6 +630,44 @@ impl Pair {
         world.check(bytes == expected, || {
             format!("what was read at {at} is not what was written there")
         });
+    }
+}
+
+/// Our end of a pair: once it is registered, it is closed at home.
+pub(crate) struct Socket {
+    stream: UnixStream,
+    pub(crate) is_registered: AtomicBool,
+    world: Arc<World>,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // When the runtime is closed, nobody is home.
+        if self.is_registered.load(SeqCst) && !fork::is_child() && !self.world.is_stopped() {
+            self.world.is_home("closed");
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl Read for &Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&self.stream).read(buffer)
+    }
+}
+
+impl Write for &Socket {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        (&self.stream).write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
