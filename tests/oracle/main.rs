@@ -4,7 +4,8 @@
 //! - accepted = completed + cancelled + panicked, and each task ended as its join handle and the report say;
 //! - each future is polled at home only, never twice at once, never after its end; it is dropped once, at home, and before
 //!   anybody sees `Terminated` ready; each output is dropped once;
-//! - a wake-up is followed by a poll, an abort by the end of the task, a write by its being read, while a home serves;
+//! - a wake-up is followed by a poll, an abort by the end of the task, a write by its being read, while a home serves; a stop
+//!   by the end of every wait for it, while there is a grace period;
 //! - after a stop without grace, and after an abort, nothing is polled but what was about to be;
 //! - timers are never early, and those that wait are ready in the order of their deadlines;
 //! - what is read is what was written, all of it, and a socket that nobody has touched is never ready, whoever had its number

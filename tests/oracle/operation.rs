@@ -114,7 +114,12 @@ fn try_perform(world: &Arc<World>, op: &Op, place: Place) {
             }
         }
         Op::Detach(slot) => drop(world.handles.take(slot)),
-        Op::Request => world.stop(Stop::Request, in_loop, || world.shutdown.request()),
+        Op::Request => {
+            world.stop(Stop::Request, in_loop, || world.shutdown.request());
+            if place == Place::Abroad {
+                world.until_told();
+            }
+        }
         Op::RequestNow => world.stop(Stop::RequestNow, in_loop, || world.shutdown.request_now()),
         Op::WaitForTermination { micros } => wait_for_termination(world, micros, place),
         Op::DropRuntime { shutdown } => drop_runtime(world, shutdown, in_loop),

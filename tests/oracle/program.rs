@@ -719,8 +719,8 @@ impl Maker {
                 pair: slot,
                 bytes: self.below(400_000) as usize,
             },
-            92..97 => Step::AwaitSleep(slot),
-            97 => Step::Requested,
+            92..96 => Step::AwaitSleep(slot),
+            96..99 => Step::Requested,
             _ => Step::Yield,
         }
     }

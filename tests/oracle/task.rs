@@ -287,7 +287,9 @@ async fn do_step(world: &Arc<World>, step: &Step, record: &Arc<Record>) {
             }
         }
         Step::Requested => {
+            let waiting = Counted::new(&world.await_request);
             world.shutdown.requested().await;
+            drop(waiting);
             world.check(world.is_stopped(), || "`requested` was ready too soon".into());
         }
         Step::Panic => resume_unwind(Box::new(OnPurpose(record.id))),

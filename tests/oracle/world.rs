@@ -75,6 +75,10 @@ pub(crate) struct World {
     /// Home drives until it is asked to stop.
     pub(crate) serves: bool,
     no_grace: bool,
+    /// Home serves, and goes on after a stop, until all tasks are done or it is asked to end at once.
+    has_long_grace: bool,
+    /// How many tasks wait to be told of a stop.
+    pub(crate) await_request: AtomicUsize,
     pub(crate) home: OnceLock<ThreadId>,
     /// How many foreign threads are neither done nor waiting for what perhaps only the end brings about.
     pub(crate) active: AtomicUsize,
@@ -94,6 +98,7 @@ pub(crate) struct World {
 #[derive(Default)]
 struct Asked {
     request: AtomicBool,
+    at_once: AtomicBool,
     drop: AtomicBool,
     exit: AtomicBool,
 }
@@ -122,6 +127,8 @@ impl World {
             dups: Mutex::default(),
             serves: program.serves(),
             no_grace: program.grace.is_zero(),
+            has_long_grace: program.grace == Duration::MAX && program.serves(),
+            await_request: AtomicUsize::new(0),
             home: OnceLock::new(),
             active: AtomicUsize::new(program.threads.len()),
             operations: AtomicU64::new(0),
@@ -179,6 +186,9 @@ impl World {
             Stop::Drop => &self.asked.drop,
         };
         asked.store(true, SeqCst);
+        if how == Stop::RequestNow {
+            self.asked.at_once.store(true, SeqCst);
+        }
         stop();
         self.check(self.shutdown.is_requested(), || {
             format!("not stopped after {how:?} has returned")
@@ -233,17 +243,15 @@ impl World {
 
     /// Waits for what must happen while a home serves, unless the end comes first.
     pub(crate) fn until(&self, mut happened: impl FnMut() -> bool) {
-        if !self.serves {
-            return;
+        if self.serves {
+            wait(|| happened() || self.is_stopped());
         }
-        let mut looks = 0;
-        while !happened() && !self.is_stopped() {
-            looks += 1;
-            if looks > 4 * SPINS {
-                thread::sleep(Duration::from_micros(30));
-            } else if looks > SPINS {
-                thread::yield_now();
-            }
+    }
+
+    /// After a stop, waits until all tasks that wait for it are told, if there is the time for that.
+    pub(crate) fn until_told(&self) {
+        if self.has_long_grace {
+            wait(|| self.await_request.load(SeqCst) == 0 || self.asked.at_once.load(SeqCst));
         }
     }
 
@@ -294,6 +302,18 @@ impl World {
             Ok(())
         } else {
             Err(wrong.join("\n"))
+        }
+    }
+}
+
+fn wait(mut is_over: impl FnMut() -> bool) {
+    let mut looks = 0;
+    while !is_over() {
+        looks += 1;
+        if looks > 4 * SPINS {
+            thread::sleep(Duration::from_micros(30));
+        } else if looks > SPINS {
+            thread::yield_now();
         }
     }
 }
