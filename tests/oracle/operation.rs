@@ -125,7 +125,9 @@ fn try_perform(world: &Arc<World>, op: &Op, place: Place) {
         Op::DropRuntime { shutdown } => drop_runtime(world, shutdown, in_loop),
         Op::RuntimeIntoTask => {
             world.somebody_will_drop();
-            if let Some(runtime) = lock(&world.runtime).take() {
+            // Not under the lock: a task that is refused drops it here.
+            let runtime = lock(&world.runtime).take();
+            if let Some(runtime) = runtime {
                 let spec = Arc::new(TaskSpec::default());
                 let record = world.new_record(&spec);
                 let task = Probed::new(world, &spec, &record, ()).of(async move {
@@ -195,11 +197,10 @@ fn try_perform(world: &Arc<World>, op: &Op, place: Place) {
             }
         }
         Op::Dup(pair) => {
-            if let Some(pair) = world.pairs.get(pair)
-                && let Some(ours) = lock(&pair.ours).clone()
-                && let Ok(dup) = ours.as_fd().try_clone_to_owned()
-            {
-                lock(&world.dups).push(dup);
+            if let Some(pair) = world.pairs.get(pair) {
+                let ours = lock(&pair.ours).clone();
+                let dup = ours.and_then(|ours| ours.as_fd().try_clone_to_owned().ok());
+                lock(&world.dups).extend(dup);
             }
         }
         Op::CloseDups => {
