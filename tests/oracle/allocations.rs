@@ -37,11 +37,11 @@ pub(crate) fn alive() -> isize {
     ALIVE.load(Relaxed)
 }
 
-/// How many there are more than before, as soon as there are none, or else when whoever is about to free some had the time
-/// for it.
-pub(crate) fn more_than(before: isize) -> isize {
+/// How many there are more than before, when there are no more than `tolerated`, or when whoever is about to free some had
+/// that much time for it.
+pub(crate) fn more_than(before: isize, tolerated: isize, patience: Duration) -> isize {
     let start = Instant::now();
-    while alive() > before && start.elapsed() < Duration::from_millis(50) {
+    while alive() > before + tolerated && start.elapsed() < patience {
         thread::sleep(Duration::from_micros(100));
     }
     alive() - before

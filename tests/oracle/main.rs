@@ -71,14 +71,14 @@ fn run(program: &Program, list: &dyn Fn(String)) -> Result<u64, String> {
     list(program.to_string());
     let before = allocations::alive();
     let operations = run_once(program)?;
-    if allocations::more_than(before) > 0 {
+    if allocations::more_than(before, 0, Duration::from_millis(50)) > 0 {
         // Some things are made once and kept, by the standard library too. A leak comes again.
         let before = allocations::alive();
         for _ in 0..AGAIN {
             run_once(program)?;
         }
-        let leaked = allocations::more_than(before);
-        if leaked >= AGAIN / 2 {
+        let leaked = allocations::more_than(before, AGAIN / 2, util::SOON);
+        if leaked > AGAIN / 2 {
             return Err(format!("{leaked} allocations were leaked by {AGAIN} runs of this"));
         }
     }
