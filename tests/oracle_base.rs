@@ -81,6 +81,8 @@ struct Left {
     may: Ready,
     /// That the notifier was used.
     notified: bool,
+    /// Or perhaps not, because the rest of an earlier batch has told of it.
+    perhaps_notified: bool,
 }
 
 struct Run {
@@ -91,6 +93,7 @@ struct Run {
     made: (Instant, Instant),
     notifier: Notifier,
     notified: bool,
+    perhaps_notified: bool,
     next_id: Id,
     files: usize,
     fds: BTreeMap<RawFd, (OwnedFd, File)>,
@@ -139,6 +142,7 @@ impl Run {
             base,
             made,
             notified: false,
+            perhaps_notified: false,
             next_id: 0,
             files: 0,
             fds: BTreeMap::new(),
@@ -571,6 +575,10 @@ impl Run {
     fn expected(&mut self) -> Left {
         // The rest of a batch comes without another look at the kernel.
         if let Some(mut left) = self.left.take() {
+            // A pipe is emptied, of what came since as well.
+            if cfg!(evbase_pipe_notify) && left.notified {
+                self.perhaps_notified |= std::mem::take(&mut self.notified);
+            }
             let is_there = |id: &Id| self.sources.get(id).is_some_and(|source| !source.detached);
             left.must.0.retain(|(id, _)| is_there(id));
             left.may.0.retain(|(id, _)| is_there(id));
@@ -578,6 +586,7 @@ impl Run {
         }
         let mut expected = Left {
             notified: std::mem::take(&mut self.notified),
+            perhaps_notified: std::mem::take(&mut self.perhaps_notified),
             ..Left::default()
         };
         let mut items = std::mem::take(&mut self.items);
@@ -652,7 +661,7 @@ impl Run {
             Ok(turned) => {
                 let turned = turned.unwrap();
                 assert_eq!((turned.events, turned.timers), (events.len(), timers.len()));
-                assert_eq!(turned.notified, left.notified, "notified");
+                assert!(turned.notified == left.notified || left.perhaps_notified, "notified");
                 assert!(
                     left.must.0.is_empty(),
                     "sources that were not reported: {:?}",
