@@ -112,7 +112,8 @@ async fn echo(address: std::net::SocketAddr, seed: u8) -> usize {
     let (mut read, mut write) = TcpStream::split(&mut stream);
     let mut received = vec![0; sent.len()];
     let (written, read) = futures::join!(write.write_all(&sent), read.read_exact(&mut received));
-    (written.unwrap(), read.unwrap());
+    written.unwrap();
+    read.unwrap();
     assert!(sent == received);
     stream.close().await.unwrap();
     received.len()
