@@ -18,8 +18,10 @@ use std::time::{Duration, Instant};
 use evbase::base::{EventBase, Fired, Interest, Mode};
 use evbase::io::AsyncFd;
 use evbase::net::{TcpListener, TcpStream};
-use evbase::time::sleep;
+use evbase::time::{sleep, timeout};
 use evbase::{Builder, Cause, RunError, Runtime, WaitError, spawn_local};
+
+use futures::channel::oneshot;
 
 use faulty_calls::{Call, Counted, FOR_EVER, Plan, count, failed, heal, in_the_next_fault, with_faults};
 use util::{DropLog, in_own_process, limit_descriptors, open_descriptors, watch};
@@ -112,6 +114,23 @@ fn a_pipe_takes_the_place_of_a_missing_eventfd_if_there_are_descriptors() {
     );
 }
 
+#[test]
+fn a_timer_slack_that_is_refused_is_left_as_it_is() {
+    watch!();
+    in_own_process("a_timer_slack_that_is_refused_is_left_as_it_is", || {
+        // SAFETY: takes no pointer.
+        let slack = || unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) };
+        let before = slack();
+        let runtime = Builder::new().timer_slack(Duration::from_nanos(1)).build().unwrap();
+        let counted = without(Call::Slack, libc::EINVAL, || {
+            runtime.block_on(sleep(Duration::from_micros(1))).unwrap();
+        });
+        assert_eq!((counted.failed, slack()), (1, before));
+        runtime.shutdown().wait().unwrap();
+        assert_eq!(slack(), before);
+    });
+}
+
 // ---- Waits ----
 
 fn is_bad(error: RunError) -> bool {
@@ -125,10 +144,11 @@ fn a_wait_that_fails_is_told_and_the_tasks_go_on_in_the_next_run() {
         let runtime = Runtime::new().unwrap();
         let drops = DropLog::new();
         let probe = drops.probe();
+        let (tell, told) = oneshot::channel();
         let task = runtime.spawn_local(async move {
             let _probe = probe;
-            sleep(Duration::from_millis(1)).await;
-            7
+            // A time to wait for, which doesn't come.
+            timeout(LONG, told).await.unwrap().unwrap()
         });
         let mut task = task.unwrap();
         let counted = failing(Call::Sleep, libc::EBADF, 3, || {
@@ -136,6 +156,7 @@ fn a_wait_that_fails_is_told_and_the_tasks_go_on_in_the_next_run() {
             assert!(runtime.run().is_err_and(is_bad));
             assert!(runtime.turn(None).is_err_and(is_bad));
             assert_eq!(drops.len(), 0);
+            tell.send(7).unwrap();
             assert_eq!(runtime.block_on(&mut task).unwrap().unwrap(), 7);
         });
         assert_eq!((counted.failed, drops.len()), (3, 1));
@@ -249,8 +270,8 @@ fn a_turn_that_fails_in_the_grace_period_can_be_repeated() {
     watch!();
     in_own_process("a_turn_that_fails_in_the_grace_period_can_be_repeated", || {
         let runtime = Builder::new().grace(LONG).build().unwrap();
-        let task = runtime.spawn_local(sleep(Duration::from_millis(1))).unwrap();
-        drop(task);
+        let (tell, told) = oneshot::channel();
+        drop(runtime.spawn_local(timeout(LONG, told)).unwrap());
         runtime.turn(Some(Duration::ZERO)).unwrap();
         runtime.shutdown_handle().request();
         without(Call::Sleep, libc::EBADF, || {
@@ -258,6 +279,7 @@ fn a_turn_that_fails_in_the_grace_period_can_be_repeated() {
                 assert!(runtime.turn(None).is_err_and(is_bad));
             }
             heal();
+            tell.send(()).unwrap();
             while !runtime.turn(None).unwrap().closed {}
         });
         assert_eq!(runtime.shutdown().wait().unwrap().completed, 1);
@@ -401,6 +423,30 @@ fn a_second_direction_that_fails_leaves_the_first_one_waiting() {
 }
 
 // ---- Rings ----
+
+#[test]
+fn a_notifier_tells_whoever_notifies_that_it_could_not_and_keeps_errno() {
+    watch!();
+    in_own_process(
+        "a_notifier_tells_whoever_notifies_that_it_could_not_and_keeps_errno",
+        || {
+            let mut base = EventBase::<()>::new().unwrap();
+            let notifier = base.notifier();
+            for errno in [libc::EIO, libc::EBADF] {
+                failing(Call::NotifyWrite, errno, 1, || {
+                    // SAFETY: this thread's own location.
+                    unsafe { *libc::__errno_location() = libc::EXDEV };
+                    assert_eq!(notifier.notify().unwrap_err().raw_os_error(), Some(errno));
+                    // SAFETY: as above.
+                    assert_eq!(unsafe { *libc::__errno_location() }, libc::EXDEV);
+                    assert!(!base.turn(Some(Duration::ZERO), |_| {}).unwrap().notified);
+                    notifier.notify().unwrap();
+                    assert!(base.turn(None, |_| {}).unwrap().notified);
+                });
+            }
+        },
+    );
+}
 
 #[test]
 fn a_ring_that_failed_leaves_no_mark_and_the_next_one_wakes() {

@@ -314,6 +314,8 @@ fn at_home(round: &Arc<Round>) {
     let Some(runtime) = round.persist(|| Builder::new().grace(LONG).build()) else {
         return;
     };
+    // At home here, so that others can wait for it.
+    drop(runtime.enter().unwrap());
     let spawner = runtime.spawner();
     let (done, mut is_done) = oneshot::channel();
     let abroad = thread::spawn({

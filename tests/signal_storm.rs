@@ -180,6 +180,7 @@ fn a_home_in_a_storm_of_signals_does_all_its_work() {
     in_own_process("a_home_in_a_storm_of_signals_does_all_its_work", || {
         handle_signals();
         let runtime = Runtime::new().unwrap();
+        runtime.block_on(async {}).unwrap();
         let since = HANDLED.load(SeqCst);
         let abroad: Vec<_> = (0..2)
             .map(|_| {

@@ -47,6 +47,8 @@ pub enum Call {
     Flags,
     Thread,
     ForkHandler,
+    /// `prctl` that asks for a timer slack or sets it, if it is made through `syscall`.
+    Slack,
     /// `write` and `read` of everything else.
     OtherWrite,
     OtherRead,
@@ -255,9 +257,12 @@ extern "C" fn epoll_wait(epoll: c_int, events: *mut epoll_event, most: c_int, ti
 /// Not variadic, as C declares it: on Linux's architectures integers come in the same places.
 #[unsafe(no_mangle)]
 extern "C" fn syscall(number: c_long, a: c_long, b: c_long, c: c_long, d: c_long, e: c_long, f: c_long) -> c_long {
-    if number == libc::SYS_epoll_pwait2
-        && let Some(answer) = fault(Call::ExactWait)
-    {
+    let call = match (number, a as c_int) {
+        (libc::SYS_epoll_pwait2, _) => Some(Call::ExactWait),
+        (libc::SYS_prctl, libc::PR_GET_TIMERSLACK | libc::PR_SET_TIMERSLACK) => Some(Call::Slack),
+        _ => None,
+    };
+    if let Some(answer) = call.and_then(fault) {
         return answer.into();
     }
     // SAFETY: as in `forward`.
