@@ -30,16 +30,22 @@ fn written_end(before: &[RawFd]) -> RawFd {
     *found.next().expect("a notify descriptor")
 }
 
-/// Writes until nothing more goes in.
+/// Writes until nothing more goes in; not for ever, if home is awake and empties a pipe meanwhile.
 fn fill(fd: RawFd) {
-    let (most, byte, mut count) = (u64::MAX - 1, 0_u8, 0_u64);
+    let (most, mut count) = (u64::MAX - 1, 0_u64);
+    // An eventfd takes none of these.
+    let bytes = [0xff_u8; 4096];
     // SAFETY: the kernel reads or writes the locals during the calls; the descriptor is the runtime's, which lives.
     unsafe {
         // A pipe's end answers EBADF.
         libc::read(fd, (&raw mut count).cast(), 8);
         libc::write(fd, (&raw const most).cast(), 8);
-        // An eventfd takes no single byte.
-        while libc::write(fd, (&raw const byte).cast(), 1) == 1 {}
+        for len in [bytes.len(), 1] {
+            let mut left = 100;
+            while left > 0 && libc::write(fd, bytes.as_ptr().cast(), len) > 0 {
+                left -= 1;
+            }
+        }
     }
 }
 
