@@ -156,11 +156,17 @@ fn a_wait_that_fails_is_told_and_the_tasks_go_on_in_the_next_run() {
             assert!(runtime.run().is_err_and(is_bad));
             assert!(runtime.turn(None).is_err_and(is_bad));
             assert_eq!(drops.len(), 0);
+            // Nobody is asleep, and nobody has to be woken.
+            let rings = count(Call::NotifyWrite);
+            let spawner = runtime.spawner();
+            thread::spawn(move || drop(spawner.spawn(async {}))).join().unwrap();
+            assert_eq!(count(Call::NotifyWrite), rings);
             tell.send(7).unwrap();
             assert_eq!(runtime.block_on(&mut task).unwrap().unwrap(), 7);
         });
         assert_eq!((counted.failed, drops.len()), (3, 1));
-        assert_eq!(runtime.shutdown().wait().unwrap().completed, 1);
+        let report = runtime.shutdown().wait().unwrap();
+        assert_eq!(report.completed + report.cancelled, 2);
     });
 }
 
