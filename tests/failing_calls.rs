@@ -559,3 +559,29 @@ fn a_listener_without_descriptors_stops_nobody_else_and_goes_on_when_there_are_s
         },
     );
 }
+
+// ---- Signals ----
+
+#[test]
+fn a_signal_that_cannot_be_handled_is_an_error_that_names_it_and_undoes_the_others() {
+    watch!();
+    in_own_process(
+        "a_signal_that_cannot_be_handled_is_an_error_that_names_it_and_undoes_the_others",
+        || {
+            let runtime = Runtime::new().unwrap();
+            let shutdown = runtime.shutdown_handle();
+            for bad in [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, 0, -1, 65, 10_000] {
+                let error = shutdown.on_signals(&[libc::SIGUSR1, bad]).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+                assert!(error.to_string().contains(&format!("signal {bad} ")), "{error}");
+            }
+            // SAFETY: a handler that does nothing has stayed.
+            assert_eq!(unsafe { libc::raise(libc::SIGUSR1) }, 0);
+            assert!(!shutdown.is_requested());
+            let _guard = shutdown.on_signals(&[libc::SIGUSR1]).unwrap();
+            // SAFETY: as above.
+            assert_eq!(unsafe { libc::raise(libc::SIGUSR1) }, 0);
+            assert!(shutdown.is_requested());
+        },
+    );
+}

@@ -577,6 +577,10 @@ sweeps! {
     asking_what_became_of_a_connection: SocketQuestion, [
         (libc::ENOBUFS, LASTING, Told),
     ];
+    setting_an_option: SocketOption, [
+        (libc::ENOBUFS, LASTING, Told),
+        (libc::EINVAL, LASTING, Told),
+    ];
     accepting: Accept, [
         (libc::EMFILE, LASTING, Told),
         (libc::ENFILE, LASTING, Told),

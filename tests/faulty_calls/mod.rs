@@ -40,6 +40,8 @@ pub enum Call {
     Connect,
     /// `getsockopt` and `getpeername`, which tell what became of a connection.
     SocketQuestion,
+    /// `setsockopt`.
+    SocketOption,
     Accept,
     Receive,
     Send,
@@ -380,6 +382,11 @@ extern "C" fn getpeername(fd: c_int, address: *mut sockaddr, len: *mut socklen_t
 #[unsafe(no_mangle)]
 extern "C" fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t) -> c_int {
     forward!(Call::SocketQuestion, SYS_getsockopt, fd, level, name, value, len)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t) -> c_int {
+    forward!(Call::SocketOption, SYS_setsockopt, fd, level, name, value, len)
 }
 
 #[unsafe(no_mangle)]
