@@ -26,7 +26,7 @@ const MS: Duration = Duration::from_millis(1);
 
 // ---- The clock ----
 
-/// Nanoseconds that the monotonic clock is ahead of the kernel's.
+/// Nanoseconds that the monotonic clocks are ahead of the kernel's.
 static AHEAD: AtomicI64 = AtomicI64::new(0);
 /// Each look at the clock adds up to so many nanoseconds more, at random.
 static JITTER: AtomicU64 = AtomicU64::new(0);
@@ -37,8 +37,10 @@ extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -
     static LOOKS: AtomicU64 = AtomicU64::new(0);
     // SAFETY: the kernel writes to `time`, which the caller has given for that.
     let result = unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) } as libc::c_int;
-    if result == 0 && clock == libc::CLOCK_MONOTONIC {
+    if result == 0 && matches!(clock, libc::CLOCK_MONOTONIC | libc::CLOCK_MONOTONIC_COARSE) {
         let jitter = match JITTER.load(SeqCst) {
+            // The coarse clock is never ahead.
+            _ if clock != libc::CLOCK_MONOTONIC => 0,
             0 => 0,
             most => Random::new(LOOKS.fetch_add(1, SeqCst)).below(most) as i64,
         };

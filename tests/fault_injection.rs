@@ -396,6 +396,8 @@ fn abroad(round: &Arc<Round>) {
 const MOST_CALLS: usize = 5000;
 
 fn round(plan: Option<Plan>, is_started: bool) -> (Counted, usize) {
+    // A sweep may take long on a busy machine; a round may not.
+    watch!();
     let before = open_descriptors();
     let round = Round::new(plan, is_started);
     let work = if is_started { abroad } else { at_home };
@@ -474,7 +476,6 @@ macro_rules! sweeps {
     ($($name:ident: $call:ident, [$($cell:expr),* $(,)?];)*) => {$(
         #[test]
         fn $name() {
-            watch!();
             sweep(stringify!($name), Call::$call, &[$($cell),*]);
         }
     )*};
