@@ -243,9 +243,11 @@ impl Home {
             };
             match self.pass(seen, timeout, root) {
                 Ok((_, done)) => root_done |= done,
-                Err(error) if grace.is_none() => return Err(RunError::Io(error)),
                 // The kernel won't wait: there is no grace without waiting.
-                Err(_) => self.grace_ends.set(Some(Instant::now())),
+                Err(_) if grace.is_some() => self.grace_ends.set(Some(Instant::now())),
+                Err(error) if !self.shared.stops().requested() => return Err(RunError::Io(error)),
+                // A stop that came meanwhile goes first.
+                Err(_) => {}
             }
         }
     }
