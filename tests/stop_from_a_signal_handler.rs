@@ -115,7 +115,7 @@ async fn busy() {
 fn a_handler_may_stop_a_busy_home_at_any_point() {
     alone(|| {
         install();
-        for round in 0..300 {
+        for round in 0..120 {
             let runtime = Builder::new().build().unwrap();
             let handle = Box::into_raw(Box::new(runtime.shutdown_handle()));
             BEFORE.store(round % 60, SeqCst);
