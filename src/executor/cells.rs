@@ -54,6 +54,7 @@ impl Kept {
         }
     }
 
+    #[inline]
     fn take(&mut self, class: usize) -> Option<NonNull<Header>> {
         let cell = self.cells[class].pop()?;
         self.bytes -= class * STEP;
@@ -61,6 +62,7 @@ impl Kept {
     }
 
     /// False: there are enough.
+    #[inline]
     fn put(&mut self, class: usize, cell: NonNull<Header>) -> bool {
         let has_room = self.bytes < self.most_bytes;
         if has_room {
@@ -77,6 +79,7 @@ impl Cells {
     }
 
     /// A cell of that layout, if there is one: see `keep`.
+    #[inline]
     pub(super) fn take(&self, layout: Layout) -> Option<NonNull<Header>> {
         self.0.borrow_mut().take(class(layout)?)
     }
@@ -87,18 +90,18 @@ impl Cells {
     ///
     /// It is the caller's, allocated with that layout, and the caller gives it away; nothing but its handle to the inbox
     /// of this home, whose spare cells these are, is left in it.
+    #[inline]
     pub(super) unsafe fn keep(&self, cell: NonNull<Header>, layout: Layout, spare: &Spare) {
         let kept = &mut *self.0.borrow_mut();
         let class = class(layout);
+        if let Some(class) = class
+            && spare.wanted.load(Relaxed)
+        {
+            spare.refill(class, kept);
+        }
         if class.is_none_or(|class| !kept.put(class, cell)) {
             // SAFETY: the caller's promise.
             unsafe { dealloc_cell(cell, layout) };
-        }
-        if let Some(class) = class
-            && spare.wanted.load(Relaxed)
-            && kept.cells[class].len() >= 2 * HANDFUL
-        {
-            spare.refill(class, kept);
         }
     }
 }
@@ -125,7 +128,11 @@ impl Spare {
         cell
     }
 
+    #[cold]
     fn refill(&self, class: usize, from: &mut Kept) {
+        if from.cells[class].len() < 2 * HANDFUL {
+            return;
+        }
         let Ok(mut kept) = self.kept.try_lock() else {
             return;
         };
@@ -156,6 +163,7 @@ impl Spare {
 }
 
 /// Where memory of that layout is kept, if it is.
+#[inline]
 fn class(layout: Layout) -> Option<usize> {
     (layout.align() == ALIGN && layout.size() <= LARGEST).then_some(layout.size() / STEP)
 }
