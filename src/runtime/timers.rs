@@ -42,6 +42,11 @@ impl Home {
         armed.ok()
     }
 
+    /// Whether a timer that nobody disarmed has fired. In the end of the runtime, none has.
+    pub(crate) fn has_fired(&self, key: TimerKey) -> bool {
+        self.is_open() && self.base().as_ref().is_some_and(|base| base.timer(key).is_none())
+    }
+
     /// Makes a timer wake `cx`'s waker. False: it has fired, or was disarmed.
     pub(crate) fn rearm_waker(&self, key: TimerKey, cx: &Context<'_>) -> bool {
         match self.base().as_mut().and_then(|base| base.timer(key)) {

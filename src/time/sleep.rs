@@ -111,6 +111,14 @@ impl Future for Sleep {
                  block_on or in a task"
             );
         };
+        if self
+            .armed
+            .is_some_and(|armed| armed.home.get() == home.id() && home.has_fired(armed.key))
+        {
+            // The base has read the clock.
+            self.armed = None;
+            return Poll::Ready(());
+        }
         let until = home.until(self.deadline);
         if until.is_none_or(Until::is_near) && Instant::now() >= self.deadline {
             self.disarm();
