@@ -238,3 +238,41 @@ void libevent_echo(int listener)
     event_add(event_new(base, listener, EV_READ | EV_PERSIST, on_connection, base), NULL);
     event_base_dispatch(base);
 }
+
+/* Ends: a loop with timers, which another thread breaks; then everything is freed. */
+
+struct ends {
+    struct event_base *base;
+    struct event *events;
+};
+
+void *libevent_ends_new(const uint64_t *us, int alive)
+{
+    struct ends *ends = malloc(sizeof *ends);
+    evthread_use_pthreads();
+    *ends = (struct ends){ .base = event_base_new(), .events = calloc(alive, sizeof *ends->events) };
+    for (int i = 0; i < alive; i++) {
+        struct timeval after = from_us(us[i]);
+        evtimer_assign(&ends->events[i], ends->base, nothing, NULL);
+        evtimer_add(&ends->events[i], &after);
+    }
+    return ends;
+}
+
+void libevent_ends_run(void *ends)
+{
+    event_base_loop(((struct ends *)ends)->base, EVLOOP_NO_EXIT_ON_EMPTY);
+}
+
+void libevent_ends_stop(void *ends)
+{
+    event_base_loopbreak(((struct ends *)ends)->base);
+}
+
+void libevent_ends_free(void *ends_)
+{
+    struct ends *ends = ends_;
+    event_base_free(ends->base);
+    free(ends->events);
+    free(ends);
+}

@@ -258,3 +258,54 @@ void libuv_echo(int listener)
     must(uv_listen((uv_stream_t *)&tcp, 4096, on_connection));
     uv_run(loop, UV_RUN_DEFAULT);
 }
+
+/* Ends: a loop with timers, which another thread stops; then everything is closed. */
+
+struct ends {
+    uv_loop_t loop;
+    uv_async_t async;
+    int alive;
+    uv_timer_t *timers;
+};
+
+static void on_end(uv_async_t *async)
+{
+    uv_stop(async->loop);
+}
+
+void *libuv_ends_new(const uint64_t *us, int alive)
+{
+    struct ends *ends = malloc(sizeof *ends);
+    ends->alive = alive;
+    ends->timers = calloc(alive, sizeof *ends->timers);
+    must(uv_loop_init(&ends->loop));
+    must(uv_async_init(&ends->loop, &ends->async, on_end));
+    for (int i = 0; i < alive; i++) {
+        must(uv_timer_init(&ends->loop, &ends->timers[i]));
+        must(uv_timer_start(&ends->timers[i], nothing, us[i] / 1000, 0));
+    }
+    return ends;
+}
+
+void libuv_ends_run(void *ends)
+{
+    uv_run(&((struct ends *)ends)->loop, UV_RUN_DEFAULT);
+}
+
+void libuv_ends_stop(void *ends)
+{
+    must(uv_async_send(&((struct ends *)ends)->async));
+}
+
+void libuv_ends_free(void *ends_)
+{
+    struct ends *ends = ends_;
+    uv_close((uv_handle_t *)&ends->async, NULL);
+    for (int i = 0; i < ends->alive; i++)
+        uv_close((uv_handle_t *)&ends->timers[i], NULL);
+    /* The loop finishes the closes. */
+    uv_run(&ends->loop, UV_RUN_DEFAULT);
+    must(uv_loop_close(&ends->loop));
+    free(ends->timers);
+    free(ends);
+}

@@ -69,7 +69,7 @@ fn usage() -> ExitCode {
 fn list() {
     for family in FAMILIES {
         for member in family.members {
-            println!("{:22} {}", member.name, member.title);
+            println!("{:23} {}", member.name, member.title);
         }
     }
     println!("\npeers: {}", Name::ALL.map(Name::text).join(" "));

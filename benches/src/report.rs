@@ -94,7 +94,7 @@ impl Results {
                     _ => String::new(),
                 };
                 let line = format!(
-                    "{:21} {:13} {:>9} {:15} {:>9} - {:>9} {:>20} {}",
+                    "{:23} {:13} {:>9} {:15} {:>9} - {:>9} {:>20} {}",
                     member.name,
                     summary.peer.text(),
                     number(summary.median),
@@ -109,7 +109,7 @@ impl Results {
         }
         for ((workload, _), reason) in &self.unavailable {
             if *workload == member.name {
-                let _ = writeln!(text, "{workload:21} not available: {reason}");
+                let _ = writeln!(text, "{workload:23} not available: {reason}");
             }
         }
         text

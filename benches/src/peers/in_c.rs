@@ -24,6 +24,10 @@ pub struct Library {
     pub ring_new: unsafe extern "C" fn(*const c_int, c_int, c_int, c_int) -> *mut c_void,
     pub ring_run: unsafe extern "C" fn(*mut c_void, c_long, c_long),
     pub echo: unsafe extern "C" fn(c_int),
+    pub ends_new: unsafe extern "C" fn(*const u64, c_int) -> *mut c_void,
+    pub ends_run: unsafe extern "C" fn(*mut c_void),
+    pub ends_stop: unsafe extern "C" fn(*mut c_void),
+    pub ends_free: unsafe extern "C" fn(*mut c_void),
 }
 
 impl Library {
@@ -81,6 +85,14 @@ macro_rules! library {
             fn ring_run(ring: *mut c_void, hops: c_long, tokens: c_long);
             #[link_name = concat!($prefix, "_echo")]
             fn echo(listener: c_int);
+            #[link_name = concat!($prefix, "_ends_new")]
+            fn ends_new(us: *const u64, alive: c_int) -> *mut c_void;
+            #[link_name = concat!($prefix, "_ends_run")]
+            fn ends_run(ends: *mut c_void);
+            #[link_name = concat!($prefix, "_ends_stop")]
+            fn ends_stop(ends: *mut c_void);
+            #[link_name = concat!($prefix, "_ends_free")]
+            fn ends_free(ends: *mut c_void);
         }
         &Library {
             use_allocator,
@@ -96,6 +108,10 @@ macro_rules! library {
             ring_new,
             ring_run,
             echo,
+            ends_new,
+            ends_run,
+            ends_stop,
+            ends_free,
         }
     }};
 }

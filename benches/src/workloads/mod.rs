@@ -5,6 +5,7 @@ mod foreign_spawn;
 mod lifecycle;
 mod memory;
 mod ring;
+mod shutdown;
 mod spawn;
 mod timers;
 mod waits;
@@ -12,6 +13,7 @@ mod wake;
 mod yields;
 
 use self::ring::Ring;
+use self::shutdown::By;
 use crate::peers::Name;
 
 /// The figures of one cell, by their keys; an error says why there are none.
@@ -79,6 +81,13 @@ const REACTORS_AND_C: &[Name] =
 #[rustfmt::skip]
 const REACTORS_C_AND_RAW: &[Name] =
     &[Evbase, TokioLocalSet, TokioLocalRuntime, Smol, MonoioEpoll, MonoioUring, Compio, Glommio, Calloop, Libevent, Libuv, Raw];
+
+const ENDS: &[Figure] = &[
+    figure("p50", "us, p50"),
+    figure("p99", "us, p99"),
+    figure("awake", "us to awake"),
+    figure("leaked", "leaked"),
+];
 
 pub const FAMILIES: &[Family] = &[
     Family {
@@ -339,6 +348,57 @@ pub const FAMILIES: &[Family] = &[
             "create, 100,000 pending tasks, destroy",
             |name| lifecycle::create_with_tasks(name, 100_000),
         )],
+        growth: None,
+    },
+    Family {
+        name: "shutdown-latency",
+        what: "Fresh runtimes, each with N tasks that sleep for an hour. When home is seen asleep in the kernel, a thread on the \
+               other core ends it, and waits until it is gone: p50 and p99 of the wall time from its call to its \
+               knowledge, over 500 rounds (100 with 100,000 tasks, fewer after a minute, or with a million tasks leaked), and p50 of the time until home runs code of ours. \
+               evbase: `Shutdown::request_now` to `Terminated::wait`, with a task's destructor as the first code (one task instead of none). Where a \
+               runtime has no stop from abroad: a waker of the root, which ends; then the runtime, and its tasks, are \
+               destroyed at home, which says so. libevent: `event_base_loopbreak`, then `event_base_free`; libuv: \
+               `uv_async_send`, then `uv_close` of all and `uv_loop_close`; timers, no tasks. raw: an epoll, an eventfd, and \
+               a block to free a task. Tasks that were never dropped are counted.",
+        figures: ENDS,
+        peers: REACTORS_C_AND_RAW,
+        members: &[
+            member("shutdown-latency-0", "end a sleeping loop, no task", |name| {
+                shutdown::cell(name, 0, By::Request)
+            }),
+            member(
+                "shutdown-latency-1000",
+                "end a sleeping loop, 1,000 sleeping tasks",
+                |name| shutdown::cell(name, 1_000, By::Request),
+            ),
+            member(
+                "shutdown-latency-100000",
+                "end a sleeping loop, 100,000 sleeping tasks",
+                |name| shutdown::cell(name, 100_000, By::Request),
+            ),
+        ],
+        growth: None,
+    },
+    Family {
+        name: "drop-latency",
+        what: "The same, by a drop of the `Runtime` on the other thread, which no peer has.",
+        figures: ENDS,
+        peers: &[Evbase],
+        members: &[
+            member("drop-latency-0", "drop a sleeping loop, no task", |name| {
+                shutdown::cell(name, 0, By::Drop)
+            }),
+            member(
+                "drop-latency-1000",
+                "drop a sleeping loop, 1,000 sleeping tasks",
+                |name| shutdown::cell(name, 1_000, By::Drop),
+            ),
+            member(
+                "drop-latency-100000",
+                "drop a sleeping loop, 100,000 sleeping tasks",
+                |name| shutdown::cell(name, 100_000, By::Drop),
+            ),
+        ],
         growth: None,
     },
 ];
