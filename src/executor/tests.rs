@@ -22,7 +22,7 @@ fn with_executor(f: impl FnOnce(&Executor)) {
     unsafe { current::set(Some(&executor)) };
     f(&executor);
     while {
-        executor.cancel_all();
+        executor.cancel_all(|| true);
         !executor.seal()
     } {}
     // SAFETY: as above.
