@@ -186,6 +186,10 @@ fn a_fork_inside_a_task_ends_the_childs_loop_only() {
 }
 
 #[test]
+#[cfg_attr(
+    evbase_tsan,
+    ignore = "ThreadSanitizer allows no new threads in the child of a process that had some"
+)]
 fn a_runtime_made_in_the_child_works() {
     alone(|| {
         for _ in 0..20 {

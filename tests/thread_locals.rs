@@ -281,4 +281,8 @@ fn a_runtime_in_a_static_whose_home_is_this_thread_lets_the_process_end() {
     });
     let output = output.expect("the process has exited");
     common::assert_success(&output);
+    if cfg!(target_os = "linux") {
+        // The exit destroys the thread-locals of the thread that asks for it.
+        assert!(String::from_utf8_lossy(&output.stderr).contains("dropped"));
+    }
 }
