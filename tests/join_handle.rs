@@ -442,10 +442,9 @@ fn a_future_whose_destructor_panics_ends_as_it_would_have() {
     let drops = Arc::new(AtomicUsize::new(0));
     let runtime = Builder::new().start("home").unwrap();
     let spawn = |waits: bool| {
-        let bomb = Bomb(drops.clone());
+        let drops = drops.clone();
         runtime.spawner().spawn(async move {
-            let _bomb = Bomb(bomb.0.clone());
-            std::mem::forget(bomb);
+            let _bomb = Bomb(drops);
             if waits {
                 pending::<()>().await;
             }

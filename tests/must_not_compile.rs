@@ -3,7 +3,7 @@
 //!
 //! `TRYBUILD=overwrite cargo test --test must_not_compile` writes the messages anew.
 
-// Once is enough: neither the fallbacks nor a sanitizer change any type.
+// As in Cargo.toml.
 #![cfg(not(any(
     evbase_pipe_notify,
     evbase_millisecond_waits,

@@ -256,21 +256,22 @@ fn two_runtimes_that_await_each_others_end_close_when_one_is_asked_to() {
             thread::spawn(move || runtime.block_on(async move { other.terminated().await.cause }))
         };
         let (in_a, in_b) = (run(&a, &b_end), run(&b, &a_end));
+        until(|| a.home().is_some() && b.home().is_some());
         if round % 2 == 0 {
             // Only one: the other's root gets what it waits for.
             a_end.request();
-            assert!(matches!(in_a.join().unwrap(), Err(RunError::Stopped)));
+            let ended = in_a.join().unwrap();
+            assert!(matches!(ended, Err(RunError::Stopped)), "{ended:?}");
             assert_eq!(in_b.join().unwrap().unwrap(), Cause::Requested);
         } else {
             a_end.request();
             b_end.request();
+            // Whoever is first ends the other's wait, and with it that one's run: its thread may exit before the request.
             for ended in [in_a.join().unwrap(), in_b.join().unwrap()] {
-                assert!(
-                    matches!(ended, Ok(Cause::Requested) | Err(RunError::Stopped)),
-                    "{ended:?}"
-                );
+                assert!(matches!(ended, Ok(_) | Err(RunError::Stopped)), "{ended:?}");
             }
-            assert_eq!(b_end.terminated().wait().unwrap().cause, Cause::Requested);
+            let cause = b_end.terminated().wait().unwrap().cause;
+            assert!(matches!(cause, Cause::Requested | Cause::HomeExited));
         }
         assert_eq!(a_end.terminated().wait().unwrap().cause, Cause::Requested);
     });
