@@ -53,6 +53,7 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
 
 fn copies() -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("must_not_compile");
+    let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir).unwrap();
     for source in sources(Path::new(CASES)) {
         fs::copy(&source, dir.join(source.file_name().unwrap())).unwrap();
