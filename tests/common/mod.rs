@@ -56,8 +56,8 @@ pub(crate) fn rounds(n: usize, mut round: impl FnMut(usize)) {
 
 /// As many of the rounds as a busy machine, or a sanitizer, gets through in that time; one at least.
 pub(crate) fn in_seconds(rounds: std::ops::Range<usize>, seconds: u64) -> impl Iterator<Item = usize> {
-    let end = Instant::now() + Duration::from_secs(seconds);
-    rounds.take_while(move |round| *round == 0 || Instant::now() < end)
+    let (first, end) = (rounds.start, Instant::now() + Duration::from_secs(seconds));
+    rounds.take_while(move |round| *round == first || Instant::now() < end)
 }
 
 fn test_name() -> String {
