@@ -49,9 +49,10 @@ pub(crate) fn watched<R>(body: impl FnOnce() -> R) -> R {
     within(DEADLINE, body)
 }
 
-/// Runs `round` again and again under the watchdog; each makes its own runtimes.
+/// Runs `round` again and again under the watchdog; each makes its own runtimes. On a machine that is busy, or under a
+/// sanitizer, as often as it can in ten seconds.
 pub(crate) fn rounds(n: usize, mut round: impl FnMut(usize)) {
-    watched(|| (0..n).for_each(&mut round));
+    watched(|| in_seconds(0..n, 10).for_each(&mut round));
 }
 
 /// As many of the rounds as a busy machine, or a sanitizer, gets through in that time; one at least.
