@@ -249,12 +249,12 @@ fn due() -> Due {
 }
 
 impl Due {
-    /// The job has closed it, on home, by the time that it has returned.
+    /// The job has closed it, on home, by the time that it has returned; what it gives is dropped elsewhere, later.
     #[track_caller]
-    fn closes_by(self, job: impl FnOnce(Terminated) + Send + 'static) {
+    fn closes_by<R: Send + 'static>(self, job: impl FnOnce(Terminated) -> R + Send + 'static) {
         assert_eq!(poll_once(&mut self.shutdown.terminated()), Poll::Pending);
         let terminated = self.shutdown.terminated();
-        self.worker.run(move || job(terminated));
+        let _kept = self.worker.run(move || job(terminated));
         let Poll::Ready(report) = poll_once(&mut self.shutdown.terminated()) else {
             panic!("the call has not closed the runtime");
         };
@@ -266,14 +266,14 @@ impl Due {
 #[test]
 fn home_outside_the_loop_closes_when_it_makes_a_runtime() {
     rounds(200, |_| {
-        due().closes_by(|_| std::mem::forget(Runtime::new().unwrap()));
+        due().closes_by(|_| Runtime::new().unwrap());
     });
 }
 
 #[test]
 fn home_outside_the_loop_closes_when_it_starts_a_runtime_elsewhere() {
     rounds(200, |_| {
-        due().closes_by(|_| std::mem::forget(Builder::new().start("other").unwrap()));
+        due().closes_by(|_| Builder::new().start("other").unwrap());
     });
 }
 
@@ -291,7 +291,7 @@ fn home_outside_the_loop_closes_when_it_drives_a_runtime() {
             let other = Runtime::new().unwrap();
             due().closes_by(move |_| {
                 drive(&other);
-                std::mem::forget(other);
+                other
             });
         }
     });
@@ -347,18 +347,18 @@ fn home_outside_the_loop_closes_when_it_waits_for_the_terminated() {
 fn home_outside_the_loop_closes_when_it_waits_for_another_runtime() {
     rounds(200, |round| {
         let other = Builder::new().start("other").unwrap();
-        due().closes_by(move |_| {
+        due().closes_by(move |terminated| {
             // Waits only: nothing is made, driven or dropped here.
             if round % 2 == 0 {
-                let slow = other.spawner().spawn(evbase::time::sleep(Duration::from_millis(1)));
-                slow.wait().unwrap().unwrap();
+                // For a task that ends when it is closed.
+                other.spawner().spawn(terminated).wait().unwrap().unwrap();
             } else {
                 assert_eq!(
                     other.shutdown_handle().terminated().wait_timeout(Duration::ZERO),
                     Ok(None)
                 );
             }
-            std::mem::forget(other);
+            other
         });
     });
 }

@@ -2,7 +2,8 @@
 
 mod common;
 
-use std::cell::Cell;
+use std::any::Any;
+use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -12,7 +13,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Drops, Latch, MOMENT, OnDrop, parked, poll_once, rounds, until, until_parked};
+use common::{Drops, Latch, MOMENT, OnDrop, parked, poll_once, rounds, until, until_parked, watched};
 use evbase::io::AsyncFd;
 use evbase::{Builder, Cause, LocalSpawner, RunError, Runtime, Shutdown, spawn_local, yield_now};
 
@@ -306,29 +307,39 @@ fn a_task_that_panics_in_grace_is_counted_and_grace_goes_on() {
 #[test]
 fn a_destructor_that_spawns_for_ever_ends_with_the_grace_period() {
     /// Each task spawns the next one when it is dropped.
-    fn again(drops: Drops, refused: Rc<Cell<u32>>) {
+    fn again(drops: Drops, refused: Rc<RefCell<Vec<Box<dyn Any>>>>) {
         let probe = drops.local_probe();
         let next = refused.clone();
-        let guard = OnDrop(move || again(drops.clone(), next.clone()));
+        let guard = OnDrop(move || {
+            if LocalSpawner::try_current().is_some() {
+                again(drops.clone(), next.clone());
+            }
+        });
         let task = async move {
             let _guard = (guard, probe);
         };
         if let Err(error) = LocalSpawner::current().spawn_local(task) {
-            refused.set(refused.get() + 1);
-            std::mem::forget(error.into_inner());
+            refused.borrow_mut().push(Box::new(error.into_inner()));
         }
     }
-    rounds(20, |_| {
-        let (drops, refused) = (Drops::new(), Rc::new(Cell::new(0)));
-        let (probes, count) = (drops.clone(), refused.clone());
-        let runtime = Builder::new().grace(Duration::from_millis(1)).build().unwrap();
-        drop(runtime.spawn_local(async move { again(probes, count) }));
-        let shutdown = runtime.shutdown_handle();
-        drop(runtime);
-        let report = shutdown.terminated().wait().unwrap();
-        assert_eq!(refused.get(), 1, "in the end the runtime takes no more");
-        assert!(report.completed > 10 && report.cancelled == 1, "{report}");
-        assert_eq!(drops.count() as u64, report.completed + report.cancelled - 1);
+    // Longer and longer, until even a machine that is busy has got through some.
+    watched(|| {
+        for millis in 1.. {
+            let (drops, refused) = (Drops::new(), Rc::new(RefCell::new(Vec::new())));
+            let (probes, count) = (drops.clone(), refused.clone());
+            let runtime = Builder::new().grace(Duration::from_millis(millis)).build().unwrap();
+            drop(runtime.spawn_local(async move { again(probes, count) }));
+            let shutdown = runtime.shutdown_handle();
+            drop(runtime);
+            let report = shutdown.terminated().wait().unwrap();
+            assert_eq!(drops.count() as u64 + 1, report.completed + report.cancelled);
+            let refused = refused.take();
+            if report.completed > 10 {
+                assert_eq!(refused.len(), 1, "in the end the runtime takes no more");
+                assert_eq!(report.cancelled, 1, "{report}");
+                break;
+            }
+        }
     });
 }
 

@@ -124,7 +124,7 @@ fn home_exits_while_ten_threads_push() {
                 thread::spawn(move || {
                     started.wait();
                     let mut accepted = Vec::new();
-                    loop {
+                    let refused = loop {
                         let probe = drops.probe();
                         let future = async move {
                             let _probe = probe;
@@ -134,9 +134,8 @@ fn home_exits_while_ten_threads_push() {
                             Ok(handle) => accepted.push(handle),
                             Err(refused) => {
                                 assert_eq!(refused.kind(), SpawnErrorKind::Stopped);
-                                // Dropped here: it never left.
-                                std::mem::forget(refused.into_inner());
-                                break;
+                                // It never left: its probe is counted when it is dropped, after all others.
+                                break refused.into_inner();
                             }
                         }
                         if n % 2 == 0
@@ -145,12 +144,12 @@ fn home_exits_while_ten_threads_push() {
                             handle.abort();
                         }
                         thread::yield_now();
-                    }
+                    };
                     let count = accepted.len();
                     for handle in accepted {
                         assert!(handle.wait().unwrap().unwrap_err().is_cancelled());
                     }
-                    count
+                    (count, refused)
                 })
             })
             .collect();
@@ -159,7 +158,8 @@ fn home_exits_while_ten_threads_push() {
             thread::yield_now();
         }
         worker.exit();
-        let accepted: usize = pushers.into_iter().map(|pusher| pusher.join().unwrap()).sum();
+        let (counts, _refused): (Vec<_>, Vec<_>) = pushers.into_iter().map(|pusher| pusher.join().unwrap()).unzip();
+        let accepted: usize = counts.into_iter().sum();
         let report = runtime.run().unwrap();
         assert_eq!(report.cancelled, accepted as u64);
         drops.assert_on(home, accepted);

@@ -124,3 +124,55 @@ fn an_exit_on_another_thread_leaves_home_alone() {
         exit(7);
     }));
 }
+
+#[test]
+fn an_exit_inside_a_task_drops_nothing_of_other_runtimes_of_the_thread_either() {
+    assert_exited(alone_until_exit(|| {
+        let other = Runtime::new().unwrap();
+        let probe = tell("a task of the other runtime");
+        drop(other.spawn_local(async move {
+            let _probe = probe;
+            pending::<()>().await;
+        }));
+        other.block_on(evbase::yield_now()).unwrap();
+        let runtime = Runtime::new().unwrap();
+        let _ = runtime.block_on(async { exit(7) });
+    }));
+}
+
+#[test]
+fn an_exit_inside_a_waker_at_home_drops_nothing() {
+    assert_exited(alone_until_exit(|| {
+        let runtime = Builder::new().start("home").unwrap();
+        let probe = tell("the task");
+        drop(runtime.spawner().spawn(async move {
+            let _probe = probe;
+            pending::<()>().await;
+        }));
+        let mut requested = runtime.shutdown_handle().requested();
+        let exits = common::waker_fn(|| exit(7));
+        assert!(common::poll_with(&mut requested, &exits).is_pending());
+        runtime.shutdown_handle().request();
+        runtime.shutdown_handle().terminated().wait().unwrap();
+    }));
+}
+
+#[test]
+fn an_exit_inside_the_closure_of_spawn_with_drops_nothing() {
+    assert_exited(alone_until_exit(|| {
+        let runtime = Runtime::new().unwrap();
+        let probe = tell("another task");
+        drop(runtime.spawn_local(async move {
+            let _probe = probe;
+            pending::<()>().await;
+        }));
+        let held = tell("what the closure holds");
+        drop(runtime.spawner().spawn_with(move || {
+            let _held = held;
+            exit(7);
+            #[allow(unreachable_code)]
+            async {}
+        }));
+        runtime.run().unwrap();
+    }));
+}

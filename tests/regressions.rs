@@ -17,25 +17,28 @@ use std::time::{Duration, Instant};
 use evbase::io::AsyncFd;
 use evbase::{Builder, RunError, Runtime};
 
-use common::watched;
+use common::{in_seconds, watched};
 
 /// Home read a completed task after it had given the inbox's reference back, when the last waker could already be gone.
 /// Address sanitizer and the loom model see it best; without them, this is a hammer.
 #[test]
 fn a_task_that_completes_in_the_inbox_is_not_touched_after_its_last_waker() {
-    const ROUNDS: usize = 20_000;
     watched(|| {
         let slot = Arc::new(AtomicPtr::<Waker>::new(std::ptr::null_mut()));
         let posted = Arc::new(AtomicUsize::new(0));
+        let over = Arc::new(AtomicBool::new(false));
         let abroad = {
-            let (slot, posted) = (slot.clone(), posted.clone());
+            let (slot, posted, over) = (slot.clone(), posted.clone(), over.clone());
             thread::spawn(move || {
-                for round in 1..=ROUNDS {
+                for round in 1.. {
                     let waker = loop {
                         let taken = slot.swap(std::ptr::null_mut(), AcqRel);
                         if !taken.is_null() {
                             // SAFETY: made by `Box::into_raw` below, and taken once.
                             break unsafe { Box::from_raw(taken) };
+                        }
+                        if over.load(Acquire) {
+                            return;
                         }
                         thread::yield_now();
                     };
@@ -49,7 +52,7 @@ fn a_task_that_completes_in_the_inbox_is_not_touched_after_its_last_waker() {
             })
         };
         let runtime = Runtime::new().unwrap();
-        for round in 1..=ROUNDS {
+        for round in in_seconds(1..20_001, 5) {
             let (slot, posted) = (slot.clone(), posted.clone());
             let task = poll_fn(move |cx| {
                 slot.store(Box::into_raw(Box::new(cx.waker().clone())), Release);
@@ -64,6 +67,7 @@ fn a_task_that_completes_in_the_inbox_is_not_touched_after_its_last_waker() {
             }
             runtime.turn(Some(Duration::ZERO)).unwrap();
         }
+        over.store(true, Release);
         abroad.join().unwrap();
     });
 }

@@ -103,14 +103,14 @@ fn a_refused_closure_comes_back_uncalled() {
     watch!();
     let runtime = Runtime::new().unwrap();
     runtime.shutdown_handle().request();
-    let called = AtomicBool::new(false);
-    let called: &'static AtomicBool = Box::leak(Box::new(called));
+    let called = Arc::new(AtomicBool::new(false));
+    let call = called.clone();
     let log = DropLog::new();
     let probe = log.probe();
     let error = runtime
         .spawner()
         .try_spawn_with(move || {
-            called.store(true, SeqCst);
+            call.store(true, SeqCst);
             let _probe = probe;
             async { 7 }
         })

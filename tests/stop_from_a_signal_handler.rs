@@ -4,8 +4,8 @@ mod common;
 
 use std::future::pending;
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
@@ -13,8 +13,10 @@ use std::time::Duration;
 use common::{alone, parked, poll_once, until_parked};
 use evbase::{Builder, Cause, RunError, Runtime, Shutdown, spawn_local, yield_now};
 
-/// What the handler asks to stop; it outlives the handler.
+/// What the handler asks to stop.
 static HANDLE: AtomicPtr<Shutdown> = AtomicPtr::new(ptr::null_mut());
+/// All that were in it, leaked: a handler may be running that has read an old one.
+static HANDLES: Mutex<Vec<&Shutdown>> = Mutex::new(Vec::new());
 /// How many signals are to come before the one that stops.
 static BEFORE: AtomicUsize = AtomicUsize::new(0);
 static CAME: AtomicUsize = AtomicUsize::new(0);
@@ -43,6 +45,12 @@ extern "C" fn on_signal(_: libc::c_int) {
     if unsafe { errno().replace(before) } != libc::EXDEV {
         ERRNO_LOST.store(true, SeqCst);
     }
+}
+
+fn let_the_handler_stop(runtime: &Runtime) {
+    let handle = Box::leak(Box::new(runtime.shutdown_handle()));
+    HANDLE.store(handle, SeqCst);
+    HANDLES.lock().unwrap().push(handle);
 }
 
 fn install() {
@@ -115,11 +123,11 @@ async fn busy() {
 fn a_handler_may_stop_a_busy_home_at_any_point() {
     alone(|| {
         install();
-        for round in 0..120 {
+        for round in common::in_seconds(0..300, 5) {
             let runtime = Builder::new().build().unwrap();
-            let handle = Box::into_raw(Box::new(runtime.shutdown_handle()));
-            BEFORE.store(round % 60, SeqCst);
-            HANDLE.store(handle, SeqCst);
+            // All of them in sixty rounds, and some of each kind in a few.
+            BEFORE.store(round * 7 % 60, SeqCst);
+            let_the_handler_stop(&runtime);
             let storm = Storm::over_this_thread(round);
             // Others push at the same time.
             let spawner = runtime.spawner();
@@ -150,7 +158,7 @@ fn a_handler_may_stop_a_home_that_sleeps() {
         install();
         for _ in 0..300 {
             let runtime = parked(Builder::new());
-            HANDLE.store(Box::into_raw(Box::new(runtime.shutdown_handle())), SeqCst);
+            let_the_handler_stop(&runtime);
             // On this thread, which is abroad.
             // SAFETY: the handler is installed.
             unsafe { libc::raise(libc::SIGUSR1) };
@@ -169,7 +177,7 @@ fn a_handler_on_the_thread_of_a_home_that_sleeps_ends_its_wait() {
         install();
         for _ in 0..300 {
             let runtime = Builder::new().build().unwrap();
-            HANDLE.store(Box::into_raw(Box::new(runtime.shutdown_handle())), SeqCst);
+            let_the_handler_stop(&runtime);
             let tid = common::Tid::here();
             // SAFETY: names this thread, which outlives the other.
             let target = unsafe { libc::pthread_self() };

@@ -224,8 +224,9 @@ fn a_task_that_touches_a_thread_local_when_it_is_dropped_at_the_exit() {
     rounds(200, |_| {
         let seen = Latch::new();
         let see = seen.clone();
-        thread::spawn(move || {
-            let runtime = Arc::new(Runtime::new().unwrap());
+        // Dropped after the exit.
+        let runtime = thread::spawn(move || {
+            let runtime = Runtime::new().unwrap();
             // First used after the binding: it dies before the guard, and says so.
             let guard = OnDrop(move || {
                 let _ = OTHER.try_with(|other| other.borrow().len());
@@ -237,11 +238,12 @@ fn a_task_that_touches_a_thread_local_when_it_is_dropped_at_the_exit() {
                 pending::<()>().await;
             }));
             runtime.block_on(evbase::yield_now()).unwrap();
-            std::mem::forget(runtime);
+            runtime
         })
         .join()
         .unwrap();
         assert!(seen.is_open());
+        drop(runtime);
     });
 }
 
@@ -281,4 +283,8 @@ fn a_runtime_in_a_static_whose_home_is_this_thread_lets_the_process_end() {
     });
     let output = output.expect("the process has exited");
     common::assert_success(&output);
+    if cfg!(target_os = "linux") {
+        // The exit destroys the thread-locals of the thread that asks for it.
+        assert!(String::from_utf8_lossy(&output.stderr).contains("dropped"));
+    }
 }

@@ -423,18 +423,19 @@ impl Executor {
     }
 
     /// From here on, home accepts no task; drops all futures there are, and delivers what is in the inbox, until nothing
-    /// comes any more. The caller has what else home holds dropped, and calls `seal` then.
-    pub(crate) fn cancel_all(&self) {
+    /// comes any more. The caller has what else home holds dropped, and calls `seal` then. It ends early when `go_on` says
+    /// so: what is left is leaked.
+    pub(crate) fn cancel_all(&self, go_on: impl Fn() -> bool) {
         self.closing.set(true);
-        loop {
+        while go_on() {
             self.ready.borrow_mut().clear();
             let Some(task) = self.owned.borrow_mut().last() else {
-                break;
+                self.drain();
+                return;
             };
             // SAFETY: home, outside of any poll, and nothing is in the ready queue any more.
             unsafe { self.cancel(task) };
         }
-        self.drain();
     }
 
     /// Shuts the inbox for ever. False: something came since; `cancel_all` is due again.

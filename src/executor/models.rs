@@ -70,7 +70,7 @@ impl Home {
         // SAFETY: as in `drive`.
         unsafe { current::set(Some(&self.executor)) };
         loop {
-            self.executor.cancel_all();
+            self.executor.cancel_all(|| true);
             if self.executor.seal() {
                 break;
             }

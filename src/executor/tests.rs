@@ -22,7 +22,7 @@ fn with_executor(f: impl FnOnce(&Executor)) {
     unsafe { current::set(Some(&executor)) };
     f(&executor);
     while {
-        executor.cancel_all();
+        executor.cancel_all(|| true);
         !executor.seal()
     } {}
     // SAFETY: as above.
@@ -165,7 +165,7 @@ fn memory_goes_back_to_who_spawns_abroad_and_none_is_left_at_the_end() {
     // What goes after the end isn't kept: the inbox would keep itself.
     spawn_abroad(spare + 1);
     let last = spawn(&inbox, std::future::pending::<()>()).ok().unwrap();
-    executor.cancel_all();
+    executor.cancel_all(|| true);
     assert!(executor.seal());
     assert_eq!(inbox.spare().len(), 0);
     drop(last);

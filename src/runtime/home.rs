@@ -225,7 +225,7 @@ impl Home {
             let grace = self.grace(seen);
             if grace.is_some_and(|ends| self.grace_is_over(seen, ends, root_alive)) {
                 let root = goal.root.take().filter(|_| root_alive);
-                return Ok(Exit::Closed(self.close(seen, root)));
+                return self.close(seen, root).map(Exit::Closed);
             }
             if grace.is_none() && (root_done || goal.until.is_some_and(|done| done())) {
                 return Ok(Exit::Done);
@@ -260,11 +260,11 @@ impl Home {
             let grace = self.grace(seen);
             turn.closed = grace.is_some_and(|ends| self.grace_is_over(seen, ends, false));
             if turn.closed {
-                self.close(seen, None);
+                self.close(seen, None)?;
             }
-            (turn, seen, grace)
+            Ok((turn, seen, grace))
         };
-        let (turn, seen, grace) = close_if_due(Turn::default());
+        let (turn, seen, grace) = close_if_due(Turn::default())?;
         if turn.closed {
             return Ok(turn);
         }
@@ -279,7 +279,7 @@ impl Home {
         if !self.shared.stops().requested() {
             return Ok(turn);
         }
-        Ok(close_if_due(turn).0)
+        Ok(close_if_due(turn)?.0)
     }
 
     /// Looks at the kernel and the clock, and sleeps there if no task is ready; then runs ready tasks. Returns what was
@@ -375,7 +375,7 @@ impl Home {
     /// Closes a runtime that was asked to stop, without a grace period.
     pub(super) fn close_at_once(self: &Rc<Self>) {
         if let Ok(_running) = Running::begin(self) {
-            self.close(self.shared.stops(), None);
+            let _ = self.close(self.shared.stops(), None);
         }
     }
 
@@ -396,7 +396,7 @@ impl Home {
             } else {
                 Cause::HomeExited
             };
-            home.close_with(cause, None);
+            let _ = home.close_with(cause, None);
         }
     }
 
@@ -404,24 +404,30 @@ impl Home {
     /// parent's.
     pub(super) fn abandon(self: &Rc<Self>) {
         if !self.in_turn() {
-            drop(self.base.take());
-            context::unbind(self);
+            self.let_go();
         }
     }
 
-    fn close(self: &Rc<Self>, seen: Stops, root: Option<&mut dyn RootFuture>) -> Report {
+    fn let_go(self: &Rc<Self>) {
+        drop(self.base.take());
+        context::unbind(self);
+    }
+
+    fn close(self: &Rc<Self>, seen: Stops, root: Option<&mut dyn RootFuture>) -> Result<Report, RunError> {
         self.close_with(Cause::of(seen), root)
     }
 
     /// The end: drops all there is, frees the base, publishes the report. The caller is in a turn, but polls nothing.
-    fn close_with(self: &Rc<Self>, cause: Cause, root: Option<&mut dyn RootFuture>) -> Report {
+    ///
+    /// The one error is `Forked`: a destructor has forked, and this is the child, where the end is not this runtime's.
+    fn close_with(self: &Rc<Self>, cause: Cause, root: Option<&mut dyn RootFuture>) -> Result<Report, RunError> {
         self.shared.stopping.happen(());
         self.closing.set(true);
         if let Some(root) = root {
             root.discard();
         }
         loop {
-            self.executor.cancel_all();
+            self.executor.cancel_all(|| !self.shared.is_forked());
             // What registrations are left belong to objects that outlive the base.
             let payloads = self.base.borrow_mut().as_mut().map(EventBase::clear);
             if let Some((sources, timers)) = payloads {
@@ -431,19 +437,22 @@ impl Home {
                     .for_each(guard::drop_value);
                 timers.into_iter().for_each(guard::drop_value);
             }
+            if self.shared.is_forked() {
+                self.let_go();
+                return Err(RunError::Forked);
+            }
             if self.executor.seal() {
                 break;
             }
         }
         // Nobody waits in the kernel any more: closing the queue can't block.
-        drop(self.base.take());
+        self.let_go();
         drop(self.slack.take());
         self.phase.set(Phase::Closed);
-        context::unbind(self);
         registry::remove(self.id());
         let report = Report::of(&self.shared, cause);
         self.shared.closed.happen(report);
-        report
+        Ok(report)
     }
 }
 
