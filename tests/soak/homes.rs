@@ -33,14 +33,24 @@ fn new_runtime(random: &mut Random) -> (Runtime, Door) {
     (runtime, door)
 }
 
-fn house(random: &mut Random, door: Door, shutdown: evbase::Shutdown, runtime: Option<Runtime>) -> Arc<House> {
+fn house(
+    random: &mut Random,
+    door: Door,
+    shutdown: evbase::Shutdown,
+    runtime: Option<Runtime>,
+    may_be_quiet: bool,
+) -> Arc<House> {
     let port = Arc::new(OnceLock::new());
-    let (tell, server) = (port.clone(), door.clone());
-    door.spawn(listen(server, move |port| tell.set(port).expect("one listener")));
+    let quiet = may_be_quiet && random.below(3) == 0;
+    if !quiet {
+        let (tell, server) = (port.clone(), door.clone());
+        door.spawn(listen(server, move |port| tell.set(port).expect("one listener")));
+    }
     Arc::new(House {
         door,
         shutdown,
-        calm: random.below(2) == 0,
+        calm: quiet || random.below(2) == 0,
+        quiet: quiet.then(Mutex::default),
         port,
         runtime: Mutex::new(runtime),
     })
@@ -54,7 +64,7 @@ pub(crate) fn start(random: &mut Random) {
     let runtime = builder(random).start("home").expect("a runtime");
     let door = Door::new(runtime.spawner(), runtime.shutdown_handle());
     let shutdown = runtime.shutdown_handle();
-    let house = house(random, door, shutdown, Some(runtime));
+    let house = house(random, door, shutdown, Some(runtime), true);
     // Dropped here, the runtime included, if there is no room.
     drop(street::move_in(house));
 }
@@ -67,14 +77,15 @@ pub(crate) fn drive(random: &mut Random) {
     let (runtime, door) = new_runtime(random);
     // Binds: those who wait for a task of a runtime that has no home get an error.
     drop(runtime.enter().expect("nobody else has it yet"));
-    let house = house(random, door.clone(), runtime.shutdown_handle(), None);
+    let way = random.below(3);
+    let house = house(random, door.clone(), runtime.shutdown_handle(), None, way == 0);
     let calm = house.calm;
     // From here on, only visitors have the house. Nobody would end it if there were no room.
     if street::move_in(house).is_err() {
         return;
     }
-    match random.below(3) {
-        0 => watch::doing("runs"),
+    match way {
+        0 => doing("runs"),
         1 => {
             while block_on(random, &runtime, &door) {
                 if !calm && random.below(64) == 0 {

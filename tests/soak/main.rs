@@ -4,7 +4,8 @@
 //!
 //! Of each runtime it is proven that its report accounts for every task that was accepted, that each was dropped once, at
 //! home, and before anybody saw the end, that echoes came back as they were sent, and that in half of the runtimes, which
-//! nobody stops while somebody waits in them, nothing that has to come fails to. Now and then all threads rest: then the
+//! nobody stops while somebody waits in them, nothing that has to come fails to: some of these are quiet, so that nothing else
+//! makes up for a lost wake-up. Now and then all threads rest: then the
 //! process holds no more descriptors, threads and memory than before.
 //!
 //! ```console

@@ -21,6 +21,9 @@ pub(crate) struct House {
     pub(crate) shutdown: Shutdown,
     /// Nobody stops it while somebody is in it: what visitors wait for has to come. The others are stopped at any time.
     pub(crate) calm: bool,
+    /// For a calm house in which nothing ever happens by itself, no timer and no socket: it takes one visitor at a time, so
+    /// that a wake-up of its home that is lost stays lost.
+    pub(crate) quiet: Option<Mutex<()>>,
     /// Of its echo server, once there is one.
     pub(crate) port: Arc<OnceLock<u16>>,
     /// The runtime, if its home is a thread that evbase made; else home has it.
@@ -53,8 +56,13 @@ pub(crate) fn move_in(house: Arc<House>) -> Result<(), Arc<House>> {
     Err(house)
 }
 
-/// One of the houses.
+/// One of the houses that are not quiet.
 pub(crate) fn any(random: &mut Random) -> Option<Arc<House>> {
+    any_or_quiet(random).filter(|house| house.quiet.is_none())
+}
+
+/// One of the houses.
+pub(crate) fn any_or_quiet(random: &mut Random) -> Option<Arc<House>> {
     STREET[random.below(HOUSES as u64) as usize].lock().unwrap().clone()
 }
 
@@ -207,11 +215,12 @@ pub(crate) enum Count {
     Panics,
     ForeignDrops,
     ThreadsExited,
+    Quiet,
     NoPort,
 }
 
 impl Count {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Echoes,
         Self::Bytes,
         Self::Connections,
@@ -220,6 +229,7 @@ impl Count {
         Self::Panics,
         Self::ForeignDrops,
         Self::ThreadsExited,
+        Self::Quiet,
         Self::NoPort,
     ];
 

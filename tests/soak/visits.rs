@@ -54,24 +54,21 @@ pub(crate) fn visit(random: &mut Random) -> bool {
     if random.below(8) == 0 {
         with_pots(random);
     }
-    let Some(house) = street::any(random) else {
+    let Some(house) = street::any_or_quiet(random) else {
         return false;
     };
-    match random.below(14) {
-        0 => quick(random, &house),
-        1 => not_send(random, &house),
-        2 => aborted(random, &house),
-        3 => rung(random, &house),
-        4 => ping_pong(random, &house),
-        5 => panics(&house),
-        6 => echo_inside(random, &house),
-        7 => echo_across(random, &house),
-        8 => connect(random, &house),
-        9 => connect_blocking(random, &house),
-        10 => timed(random, &house),
-        11 => leave_things(random, &house),
-        12 => outputs_travel(random, &house),
-        _ => await_others(random, &house),
+    if let Some(quiet) = &house.quiet {
+        let Ok(_alone) = quiet.try_lock() else { return true };
+        match random.below(5) {
+            0 => quick(random, &house),
+            1 => not_send(random, &house),
+            2 => aborted(random, &house),
+            3 => rung(random, &house),
+            _ => panics(&house),
+        }
+        Count::Quiet.add(1);
+    } else {
+        busy_visit(random, &house);
     }
     if random.below(48) == 0 {
         doing("ends a runtime");
@@ -79,6 +76,25 @@ pub(crate) fn visit(random: &mut Random) -> bool {
     }
     doing("leaves a house");
     true
+}
+
+fn busy_visit(random: &mut Random, house: &Arc<House>) {
+    match random.below(14) {
+        0 => quick(random, house),
+        1 => not_send(random, house),
+        2 => aborted(random, house),
+        3 => rung(random, house),
+        4 => ping_pong(random, house),
+        5 => panics(house),
+        6 => echo_inside(random, house),
+        7 => echo_across(random, house),
+        8 => connect(random, house),
+        9 => connect_blocking(random, house),
+        10 => timed(random, house),
+        11 => leave_things(random, house),
+        12 => outputs_travel(random, house),
+        _ => await_others(random, house),
+    }
 }
 
 fn quick(random: &mut Random, house: &House) {
