@@ -16,7 +16,7 @@ use loom::sync::atomic::AtomicUsize;
 use loom::thread;
 
 use super::{Executor, Inbox, JoinHandle, StopLevel, Stops, Unpark, current, spawn};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, UnsafeCell};
 
 struct Bell(Arc<Notify>);
 
@@ -67,10 +67,16 @@ impl Home {
 
     /// Drops and delivers everything, and shuts the gate.
     fn close(self) {
+        self.close_with(|| {});
+    }
+
+    /// As `close`; `clear` is what home does to its base each time.
+    fn close_with(self, clear: impl Fn()) {
         // SAFETY: as in `drive`.
         unsafe { current::set(Some(&self.executor)) };
         loop {
             self.executor.cancel_all(|| true);
+            clear();
             if self.executor.seal() {
                 break;
             }
@@ -415,5 +421,57 @@ fn wake_ups_during_shutdown() {
         waking.join().unwrap();
         aborting.join().unwrap();
         held.lock().take();
+    });
+}
+
+/// What stands for home's base: how many descriptors are registered there.
+struct Registered(UnsafeCell<usize>);
+
+// SAFETY: whoever touches it while somebody else does is found out by the model.
+unsafe impl Sync for Registered {}
+
+impl Registered {
+    fn forget(&self) {
+        // SAFETY: as above.
+        self.0.with_mut(|registered| unsafe { *registered = 0 });
+    }
+}
+
+/// An `AsyncFd` dropped abroad ∥ stop ∥ close: its descriptor is closed once, at home while there is a base, or abroad when
+/// home takes nothing more and has forgotten the registration. Three threads, three preemptions.
+#[test]
+fn a_descriptor_dropped_abroad_meets_the_end() {
+    model(3, || {
+        let (home, inbox) = Home::new();
+        let registered = Arc::new(Registered(UnsafeCell::new(1)));
+        let closed = Arc::new(AtomicUsize::new(0));
+        let dropper = {
+            let (inbox, registered, closed) = (inbox.clone(), registered.clone(), closed.clone());
+            thread::spawn(move || {
+                let close = {
+                    let inbox = inbox.clone();
+                    move || {
+                        if current::with(Arc::as_ptr(&inbox), |_| ()).is_some() {
+                            registered.forget();
+                        }
+                        closed.fetch_add(1, Relaxed);
+                    }
+                };
+                if let Err(close) = inbox.send(close) {
+                    close();
+                }
+            })
+        };
+        let stopper = {
+            let inbox = inbox.clone();
+            thread::spawn(move || {
+                inbox.stop(StopLevel::Now);
+            })
+        };
+        home.drive(Stops::requested);
+        home.close_with(|| registered.forget());
+        dropper.join().unwrap();
+        stopper.join().unwrap();
+        assert_eq!(closed.load(Relaxed), 1);
     });
 }
