@@ -3,16 +3,18 @@
 //! at home, panics in tasks and in destructors. New runtimes take the place of those that ended.
 //!
 //! Of each runtime it is proven that its report accounts for every task that was accepted, that each was dropped once, at
-//! home, and before anybody saw the end, that echoes came back as they were sent, and that in half of the runtimes, which
-//! nobody stops while somebody waits in them, nothing that has to come fails to: some of these are quiet, so that nothing else
-//! makes up for a lost wake-up. Now and then all threads rest: then the
-//! process holds no more descriptors, threads and memory than before.
+//! home, and before anybody saw the end, and that echoes came back as they were sent. Half of the runtimes nobody stops
+//! while somebody waits in them: there, what has to come comes. Some of these are quiet, so that nothing else makes up for
+//! a lost wake-up. Now and then all threads rest: then the process holds no more descriptors, threads and memory than
+//! before.
 //!
 //! ```console
 //! $ EVBASE_SOAK_SECONDS=3600 cargo test --release --test soak -- --ignored --nocapture    # an hour; without, a minute
 //! ```
 //!
 //! `EVBASE_SOAK_SEED` sets the seed. It repeats what each thread chooses, but not how the threads meet.
+
+#![cfg(feature = "net")]
 
 #[path = "../common/mod.rs"]
 mod common;
