@@ -38,7 +38,8 @@ pub fn cell(name: Name, tasks: usize, by: By) -> Cell {
     pin(Core::Counterpart);
     let rounds = match tasks {
         0..10_000 => 500,
-        _ => 100,
+        // Each takes a tenth of a second, and with some peers half a second.
+        _ => 20,
     };
     // Quick runs have a tenth of the usual budget.
     let rounds = rounds.min(budget().as_millis() as usize);
