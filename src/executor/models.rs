@@ -222,12 +222,10 @@ fn wake_ups_of_two_threads_and_the_last_drop() {
         let handle = {
             let (flag, held) = (flag.clone(), held.clone());
             let future = poll_fn(move |cx| {
+                // First: a waker that is dropped sees what others did, and would hide that the wake-up doesn't.
+                let done = flag.load(Relaxed) == 2;
                 *held.lock() = Some(cx.waker().clone());
-                if flag.load(Relaxed) == 2 {
-                    Poll::Ready(())
-                } else {
-                    Poll::Pending
-                }
+                if done { Poll::Ready(()) } else { Poll::Pending }
             });
             home.executor.spawn_local(future).ok().unwrap()
         };
