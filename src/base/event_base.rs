@@ -59,7 +59,7 @@ pub struct EventBase<S, T = S> {
     queue: Queue,
     sources: Sources<S>,
     timers: Wheel<T>,
-    /// Zero on the wheel's scale.
+    /// Tells the wheel's time.
     clock: Clock,
     notifier: Notifier,
     /// The notifier fired, and no turn has reported it yet.

@@ -87,8 +87,13 @@ impl Grid {
     pub(crate) const EXACT: Grid = Grid(0);
 
     /// Not shorter than that.
-    pub(crate) const fn of_nanoseconds(at_least: u32) -> Grid {
+    pub(crate) const fn of_nanoseconds(at_least: u64) -> Grid {
         Grid(at_least.next_power_of_two().trailing_zeros() as u8)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn nanoseconds(self) -> u64 {
+        1 << self.0
     }
 
     fn round_up(self, deadline: u64) -> u64 {

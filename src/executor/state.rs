@@ -11,7 +11,8 @@
 //! ```
 //!
 //! References: one of home's while the future lives, one of the join handle, one a waker or abort handle, one of the
-//! inbox. The last one to go frees plain memory: COMPLETE stands by then, the output was taken or dropped.
+//! inbox. The last one to go frees plain memory: the output was taken or dropped by then, and COMPLETE stands, unless
+//! home was alone when the future went, and there was nobody to tell.
 //!
 //! What home does to tasks at home is not in here: no wake-up at home needs a read-modify-write.
 

@@ -9,19 +9,26 @@ use crate::base::{Grid, TimerKey, Until};
 /// The part of its length that a timer may be late in order to share a wake-up with others, or up to twice that. The
 /// kernel takes as much for a wait of that length.
 const SHARE: u64 = 1024;
-/// It isn't worth it where the kernel's timer slack is longer.
-const LEAST_GRID: u32 = 1 << 16;
-/// No timer is put off any longer: 1.05 ms.
-const MOST_GRID: u32 = 1 << 20;
+/// In nanoseconds: less isn't worth it, where the kernel's timer slack is longer.
+const LEAST_LATE: u64 = 1 << 15;
+/// In nanoseconds: no timer is put off any longer.
+const MOST_LATE: u64 = 1 << 20;
+
+/// How exact a timer has to be that is that many nanoseconds away.
+fn grid(left: u64) -> Grid {
+    match left / SHARE {
+        ..=LEAST_LATE => Grid::EXACT,
+        late => Grid::of_nanoseconds(late.min(MOST_LATE)),
+    }
+}
 
 impl Home {
-    /// How exact a timer has to be.
+    /// How exact a timer of this runtime has to be.
     fn grid(&self, until: Until) -> Grid {
-        let late = until.left() / SHARE;
-        if late <= u64::from(LEAST_GRID / 2) || self.shared().settings.timer_slack.is_some() {
-            return Grid::EXACT;
+        match self.shared().settings.timer_slack {
+            Some(_) => Grid::EXACT,
+            None => grid(until.left()),
         }
-        Grid::of_nanoseconds(u32::try_from(late).map_or(MOST_GRID, |late| late.min(MOST_GRID)))
     }
 
     /// How far away a deadline is; `None` when the base is gone.
@@ -74,5 +81,40 @@ impl Home {
     pub(crate) fn disarm(&self, key: TimerKey) {
         let waker = self.base().as_mut().and_then(|base| base.disarm(key));
         drop(waker);
+    }
+}
+
+#[cfg(all(test, not(evbase_loom)))]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_short_timer_is_exact_and_a_long_one_late_by_a_five_hundredth_or_a_millisecond() {
+        for left in [0, 1, 200_000, 20_000_000, LEAST_LATE * SHARE] {
+            assert_eq!(grid(left), Grid::EXACT, "{left}");
+        }
+        for left in [34_000_000, 100_000_000, 999_999_999, 3_600_000_000_000, u64::MAX] {
+            let late = grid(left).nanoseconds();
+            assert!(
+                late > LEAST_LATE && late <= left / 500 && late <= MOST_LATE,
+                "{left}: {late}"
+            );
+        }
+    }
+
+    #[test]
+    fn with_a_timer_slack_every_timer_is_exact() {
+        let hour = Instant::now() + Duration::from_secs(3600);
+        for slack in [None, Some(Duration::from_micros(50))] {
+            let builder = crate::Builder::new();
+            let builder = slack.into_iter().fold(builder, crate::Builder::timer_slack);
+            let runtime = builder.build().unwrap();
+            let context = runtime.enter();
+            let home = crate::runtime::context::current().unwrap();
+            let until = home.until(hour).unwrap();
+            assert_eq!(home.grid(until) == Grid::EXACT, slack.is_some());
+            drop(context);
+        }
     }
 }

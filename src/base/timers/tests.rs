@@ -241,7 +241,7 @@ impl Random {
     fn grid(&mut self) -> Grid {
         match self.below(2) {
             0 => Grid::EXACT,
-            _ => Grid::of_nanoseconds(self.next() as u32 >> 12),
+            _ => Grid::of_nanoseconds(self.next() >> 44),
         }
     }
 }
