@@ -200,7 +200,7 @@ const MUTANTS: &[Mutant] = &[
 ];
 
 #[test]
-#[ignore = "a quarter of an hour"]
+#[ignore = "some minutes"]
 fn every_mistake_is_found_by_its_model() {
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
     let _ = fs::remove_dir_all(copy.join("src"));

@@ -90,6 +90,20 @@ fn a_deadline_is_never_overtaken_by_the_clock_of_the_waker() {
 }
 
 #[test]
+fn a_deadline_that_comes_while_home_is_busy_is_seen_by_the_next_poll() {
+    watch!();
+    let runtime = Runtime::new().unwrap();
+    let busy = runtime.block_on(async {
+        // Far enough for a look at a coarser clock to say that it is still to come.
+        let mut sleep = armed(Duration::from_millis(50)).await;
+        // The loop doesn't turn meanwhile, and fires no timer.
+        while poll_once(&mut sleep).await.is_pending() {}
+        assert!(sleep.is_elapsed());
+    });
+    busy.unwrap();
+}
+
+#[test]
 fn timers_fire_in_the_order_of_their_deadlines_and_equal_ones_as_they_were_armed() {
     watch!();
     let runtime = Runtime::new().unwrap();
