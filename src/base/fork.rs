@@ -15,22 +15,38 @@ static GENERATION: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes forks be counted from here on. To be called before a [`Birth`] is taken.
 ///
-/// It waits for no other thread: in the child of a fork, that one might not be there. Two that come first at once install
-/// the handler twice, and forks count twice, which is as good.
+/// Two threads that come first at once install the handler twice, and forks count twice, which is as good.
 ///
 /// # Errors
 ///
 /// `ENOMEM`, if the handler couldn't be installed.
 pub(crate) fn watch() -> io::Result<()> {
     static INSTALLED: AtomicBool = AtomicBool::new(false);
-    if INSTALLED.load(Ordering::Relaxed) {
+    // It does nothing but an atomic addition, which is allowed in the child of a process with many threads.
+    install(&INSTALLED, [None, None, Some(count)])
+}
+
+/// What is called at a fork.
+pub(crate) type Handler = extern "C" fn();
+
+/// Installs handlers that run before each fork, and after it in the parent and in the child, unless `installed` says that
+/// they are.
+///
+/// It waits for no other thread: in the child of a fork, that one might not be there. So two that come first at once both
+/// install them.
+///
+/// # Errors
+///
+/// `ENOMEM`; the next call tries again.
+pub(crate) fn install(installed: &AtomicBool, handlers: [Option<Handler>; 3]) -> io::Result<()> {
+    if installed.load(Ordering::Relaxed) {
         return Ok(());
     }
-    // SAFETY: `count` is a function for the life of the process, and does nothing but an atomic addition, which is
-    // allowed in the child of a process with many threads.
-    match unsafe { libc::pthread_atfork(None, None, Some(count)) } {
+    let [before, parent, child] = handlers.map(|handler| handler.map(|handler| handler as unsafe extern "C" fn()));
+    // SAFETY: the handlers are safe functions without captures, and so there for the life of the process.
+    match unsafe { libc::pthread_atfork(before, parent, child) } {
         0 => {
-            INSTALLED.store(true, Ordering::Relaxed);
+            installed.store(true, Ordering::Relaxed);
             Ok(())
         }
         code => Err(io::Error::from_raw_os_error(code)),

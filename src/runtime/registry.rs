@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::shared::Shared;
+use crate::base::fork;
 
 type Runtimes = Option<HashMap<u64, Weak<Shared>>>;
 
@@ -64,11 +65,7 @@ fn hold_over_forks() {
         drop(HELD.try_with(Cell::take));
     }
 
-    // Waits for no other thread: in the child of a fork, that one might not be there.
-    if !INSTALLED.load(Relaxed) {
-        // SAFETY: the handlers are functions for the life of the process. Without them (there was no memory for it), only
-        // a child that makes a runtime while another thread of its parent was just making one could hang.
-        unsafe { libc::pthread_atfork(Some(lock), Some(unlock), Some(unlock)) };
-        INSTALLED.store(true, Relaxed);
-    }
+    // Without them (there was no memory for it), only a child that makes a runtime while another thread of its parent was
+    // just making one could hang.
+    let _ = fork::install(&INSTALLED, [Some(lock), Some(unlock), Some(unlock)]);
 }
