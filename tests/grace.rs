@@ -13,7 +13,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Drops, Latch, MOMENT, OnDrop, parked, poll_once, rounds, until, until_parked, watched};
+use common::{Drops, Latch, MOMENT, OnDrop, hold, parked, poll_once, rounds, until, until_parked, watched};
 use evbase::io::AsyncFd;
 use evbase::{Builder, Cause, LocalSpawner, RunError, Runtime, Shutdown, spawn_local, yield_now};
 
@@ -233,13 +233,7 @@ fn without_grace_nothing_is_polled_after_a_destructor_has_asked_for_the_end() {
         registered.wait().unwrap().unwrap();
         let fd = Arc::into_inner(fd).unwrap();
 
-        let (entered, release) = (Latch::new(), Latch::new());
-        let (in_task, let_go) = (entered.clone(), release.clone());
-        drop(runtime.spawner().spawn(async move {
-            in_task.open();
-            let_go.wait();
-        }));
-        entered.wait();
+        let release = hold(&runtime);
         // Both wait in the inbox: first the destructor, then the task.
         drop(fd);
         let polled_after = Latch::new();

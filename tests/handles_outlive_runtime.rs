@@ -5,26 +5,14 @@ mod common;
 use std::future::{pending, poll_fn};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{DropProbe, Drops, parked, poll_once, rounds, until};
+use common::{DropProbe, Drops, parked, poll_once, rounds, until, waker_of};
 use evbase::io::AsyncFd;
 use evbase::{Builder, Cause, Runtime, SpawnErrorKind};
-
-/// A task's waker.
-fn waker_of(runtime: &Runtime) -> Waker {
-    let place = Arc::new(Mutex::new(None));
-    let keep = place.clone();
-    drop(runtime.spawner().spawn(poll_fn(move |cx| {
-        *keep.lock().unwrap() = Some(cx.waker().clone());
-        Poll::<()>::Pending
-    })));
-    until(|| place.lock().unwrap().is_some());
-    place.lock().unwrap().take().unwrap()
-}
 
 #[test]
 fn a_waker_that_outlives_the_runtime_does_nothing() {

@@ -3,44 +3,18 @@
 
 mod common;
 
-use std::future::{pending, poll_fn};
-use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::future::pending;
 use std::thread;
 use std::time::Duration;
 
-use common::{Latch, Tid, mark, note, parked, tid_of, traced, until, until_parked};
+use common::{Tid, hold, mark, note, parked, tid_of, traced, until, until_parked, waker_of};
 use evbase::{Builder, Runtime, spawn_local, yield_now};
-
-/// A task that waits for ever, and its waker.
-fn waiting(runtime: &Runtime) -> Waker {
-    let place = Arc::new(Mutex::new(None));
-    let keep = place.clone();
-    drop(runtime.spawner().spawn(poll_fn(move |cx| {
-        *keep.lock().unwrap() = Some(cx.waker().clone());
-        Poll::<()>::Pending
-    })));
-    until(|| place.lock().unwrap().is_some());
-    place.lock().unwrap().take().unwrap()
-}
-
-/// Keeps home inside of a task until the latch is opened.
-fn hold(runtime: &Runtime) -> Latch {
-    let (entered, release) = (Latch::new(), Latch::new());
-    let (in_task, let_go) = (entered.clone(), release.clone());
-    drop(runtime.spawner().spawn(async move {
-        in_task.open();
-        let_go.wait();
-    }));
-    entered.wait();
-    release
-}
 
 #[test]
 fn a_wake_of_a_parked_home_costs_one_write() {
     let trace = traced("write", || {
         let runtime = parked(Builder::new());
-        let waker = waiting(&runtime);
+        let waker = waker_of(&runtime);
         let tid = tid_of(&runtime);
         until_parked(tid);
         mark(tid);
@@ -61,7 +35,7 @@ fn a_wake_of_a_parked_home_costs_one_write() {
 fn a_thousand_wakes_while_home_is_busy_cost_none() {
     let trace = traced("write", || {
         let runtime = parked(Builder::new());
-        let waker = waiting(&runtime);
+        let waker = waker_of(&runtime);
         let tid = tid_of(&runtime);
         let release = hold(&runtime);
         mark(tid);

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use common::{Latch, Wakes, parked, poll_once, poll_with, rounds, soon};
+use common::{Wakes, hold, parked, poll_once, poll_with, rounds, soon};
 use evbase::{Builder, Runtime, Shutdown};
 
 #[test]
@@ -83,13 +83,7 @@ fn a_request_while_home_is_busy_is_told_when_home_next_runs() {
     rounds(200, |_| {
         let runtime = Builder::new().grace(Duration::MAX).start("home").unwrap();
         let shutdown = runtime.shutdown_handle();
-        let (entered, release) = (Latch::new(), Latch::new());
-        let (in_task, let_go) = (entered.clone(), release.clone());
-        drop(runtime.spawner().spawn(async move {
-            in_task.open();
-            let_go.wait();
-        }));
-        entered.wait();
+        let release = hold(&runtime);
         let (wakes, waker) = Wakes::new();
         let mut requested = shutdown.requested();
         assert_eq!(poll_with(&mut requested, &waker), Poll::Pending);

@@ -18,6 +18,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::fork::Birth;
 use super::interest::Mode;
@@ -101,6 +102,40 @@ impl Notifier {
             Mode::Edge
         };
         (self.0.read.as_raw_fd(), mode)
+    }
+
+    /// Forgets the calls there were, for `wait_for_any`. The base may report them all the same.
+    pub(crate) fn clear(&self) {
+        match self.0.write {
+            Some(_) => self.acknowledge(),
+            None => drop(read(self.0.read.as_raw_fd(), &mut [0; 8])),
+        }
+    }
+
+    /// Waits until one of them is used that was not since its last `clear`, until `timeout` has passed, or until a
+    /// signal handler has run. For the owners of the bases, outside of their turns.
+    pub(crate) fn wait_for_any(notifiers: &[Notifier], timeout: Option<Duration>) -> io::Result<()> {
+        let mut fds: Vec<_> = notifiers
+            .iter()
+            .map(|notifier| libc::pollfd {
+                fd: notifier.0.read.as_raw_fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            })
+            .collect();
+        let milliseconds = timeout.map_or(-1, |timeout| {
+            let whole = timeout.as_nanos().div_ceil(1_000_000);
+            libc::c_int::try_from(whole).unwrap_or(libc::c_int::MAX)
+        });
+        // SAFETY: the kernel reads and writes the elements during the call. The descriptors are open, for the caller
+        // borrows the notifiers.
+        if unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, milliseconds) } >= 0 {
+            return Ok(());
+        }
+        match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::EINTR) => Ok(()),
+            error => Err(error),
+        }
     }
 
     /// To be called by the base when the descriptor was reported, or it may be reported for ever.
@@ -251,8 +286,6 @@ use libc::__error as errno_location;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -300,6 +333,22 @@ mod tests {
         notifier.notify().unwrap();
         let turned = base.turn(Some(Duration::from_secs(20)), |_| {});
         assert!(turned.unwrap().notified);
+    }
+
+    #[test]
+    fn a_wait_for_any_ends_when_one_is_used_and_not_for_what_was_before() {
+        let notifiers = [Notifier::new().unwrap(), Notifier::new().unwrap()];
+        for used in &notifiers {
+            notifiers.iter().for_each(Notifier::clear);
+            used.notify().unwrap();
+            used.clear();
+            // Nothing to see but the time.
+            let start = std::time::Instant::now();
+            Notifier::wait_for_any(&notifiers, Some(Duration::from_millis(2))).unwrap();
+            assert!(start.elapsed() >= Duration::from_millis(2));
+            used.notify().unwrap();
+            Notifier::wait_for_any(&notifiers, None).unwrap();
+        }
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Grid {
         Grid(at_least.next_power_of_two().trailing_zeros() as u8)
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(evbase_loom)))]
     pub(crate) fn nanoseconds(self) -> u64 {
         1 << self.0
     }

@@ -98,6 +98,19 @@ pub(crate) fn home(id: u64) -> Option<Rc<Home>> {
         .flatten()
 }
 
+/// All homes on this thread that are not gone, but for those of the parent in the child of a fork.
+pub(super) fn homes() -> Vec<Rc<Home>> {
+    let homes = BOUND.try_with(|bound| {
+        let homes = bound.homes.borrow();
+        homes
+            .iter()
+            .filter(|home| !home.shared().is_forked())
+            .cloned()
+            .collect()
+    });
+    homes.unwrap_or_default()
+}
+
 /// Closes those runtimes bound here that were asked to stop while their home was outside the loop.
 pub(super) fn sweep() {
     sweep_but(0);

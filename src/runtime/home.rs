@@ -25,7 +25,7 @@ use super::registry;
 use super::shared::Shared;
 use super::shutdown::{Cause, Report};
 use super::slack::Slack;
-use crate::base::{EventBase, Fired};
+use crate::base::{EventBase, Fired, Notifier};
 use crate::executor::{Executor, Root, StopLevel, Stops, guard, is_task_waker};
 
 /// The event base of a runtime: readiness for each source, a waker for each timer.
@@ -207,6 +207,27 @@ impl Home {
     /// A stop was asked for while this home is outside the loop.
     pub(super) fn is_due(&self) -> bool {
         self.phase.get() == Phase::Outside && !self.shared.is_forked() && self.shared.stops().requested()
+    }
+
+    /// Takes in what was sent home, outside of the loop: it waits for the next run, unless it is a stop. From here on,
+    /// and before `park_outside`, calls of the notifier are news.
+    pub(super) fn listen(self: &Rc<Self>) {
+        if let Ok(_running) = Running::begin(self) {
+            if let Some(base) = &*self.base() {
+                base.notifier().clear();
+            }
+            self.executor.drain();
+        }
+    }
+
+    /// As `Executor::park`, outside of the loop: what has something for home from here on calls the notifier. False if
+    /// there is something already.
+    pub(super) fn park_outside(&self) -> bool {
+        self.executor.park(Stops::default())
+    }
+
+    pub(super) fn notifier(&self) -> Option<Notifier> {
+        self.base().as_ref().map(EventBase::notifier)
     }
 
     /// Runs the loop. The caller has made sure that none runs on this thread, or has to nest.

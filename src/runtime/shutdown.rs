@@ -11,13 +11,12 @@ use std::{fmt, io};
 
 use futures_core::future::FusedFuture;
 
-use super::context;
 use super::error::WaitError;
 use super::home::{Exit, Goal, Home};
-use super::park::Parker;
 use super::shared::Shared;
 use super::signals::SignalGuard;
 use super::waiters::Place;
+use super::{context, park};
 use crate::executor::{StopLevel, Stops};
 
 /// Why a runtime ended: the first of what happened.
@@ -294,7 +293,7 @@ impl Terminated {
                 },
             };
         }
-        Ok(Parker::block_on(self, deadline))
+        park::block_on(self, deadline)
     }
 }
 

@@ -6,11 +6,10 @@ use std::time::Instant;
 use super::home::Home;
 use crate::base::{Grid, TimerKey, Until};
 
-/// The part of its length that a timer may be late in order to share a wake-up with others, or up to twice that. The
-/// kernel takes as much for a wait of that length.
-const SHARE: u64 = 1024;
-/// In nanoseconds: less isn't worth it, where the kernel's timer slack is longer.
-const LEAST_LATE: u64 = 1 << 15;
+/// The part of its length that a timer may be late in order to share a wake-up with others, or up to twice that.
+const SHARE: u64 = 256;
+/// In nanoseconds: short timers, for which that would be less, are exact.
+const LEAST_LATE: u64 = 1 << 17;
 /// In nanoseconds: no timer is put off any longer.
 const MOST_LATE: u64 = 1 << 20;
 
@@ -90,14 +89,14 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_short_timer_is_exact_and_a_long_one_late_by_a_five_hundredth_or_a_millisecond() {
+    fn a_short_timer_is_exact_and_a_long_one_late_by_a_part_of_its_length_or_a_millisecond() {
         for left in [0, 1, 200_000, 20_000_000, LEAST_LATE * SHARE] {
             assert_eq!(grid(left), Grid::EXACT, "{left}");
         }
         for left in [34_000_000, 100_000_000, 999_999_999, 3_600_000_000_000, u64::MAX] {
             let late = grid(left).nanoseconds();
             assert!(
-                late > LEAST_LATE && late <= left / 500 && late <= MOST_LATE,
+                late > LEAST_LATE && late <= left / 128 && late <= MOST_LATE,
                 "{left}: {late}"
             );
         }

@@ -2,8 +2,7 @@
 
 use super::error::WaitError;
 use super::home::Goal;
-use super::park::Parker;
-use super::{RunError, registry, shutdown};
+use super::{RunError, park, registry, shutdown};
 use crate::executor::{JoinError, JoinHandle};
 
 impl<T> JoinHandle<T> {
@@ -38,7 +37,7 @@ impl<T> JoinHandle<T> {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Parker::block_on(&mut self, None).expect("evbase: a wait without a deadline timed out"))
+        Ok(park::block_on(&mut self, None)?.expect("evbase: a wait without a deadline timed out"))
     }
 }
 

@@ -3,7 +3,7 @@
 #![allow(dead_code)] // each test file uses a part of it
 
 use std::ffi::OsString;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::Write;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -401,12 +401,12 @@ impl Tid {
     }
 }
 
-/// Returns when the thread sleeps in the kernel's queue (where that can be seen: elsewhere, after a while).
+/// Returns when the thread sleeps in the kernel's queue, or waits for something outside of its loop as a home (where that can be seen: elsewhere, after a while).
 pub(crate) fn until_parked(thread: Tid) {
     if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         let path = format!("/proc/self/task/{}/syscall", thread.0);
-        // epoll_wait, epoll_pwait, epoll_pwait2
-        let parked = ["232 ", "281 ", "441 "];
+        // epoll_wait, epoll_pwait, epoll_pwait2; poll
+        let parked = ["232 ", "281 ", "441 ", "7 "];
         let is_parked = |line: String| parked.iter().any(|number| line.starts_with(number));
         if std::fs::read_to_string(&path).is_ok() {
             return until(|| std::fs::read_to_string(&path).is_ok_and(is_parked));
@@ -428,6 +428,29 @@ pub(crate) fn parked(builder: evbase::Builder) -> evbase::Runtime {
     let runtime = builder.start("home").unwrap();
     until_parked(tid_of(&runtime));
     runtime
+}
+
+/// The waker of a task of that runtime that waits for ever.
+pub(crate) fn waker_of(runtime: &evbase::Runtime) -> Waker {
+    let (give, given) = mpsc::channel();
+    drop(runtime.spawner().spawn(poll_fn(move |cx| {
+        // It is polled again when the waker is used.
+        let _ = give.send(cx.waker().clone());
+        Poll::<()>::Pending
+    })));
+    given.recv().unwrap()
+}
+
+/// Keeps home inside of a task until the latch is opened.
+pub(crate) fn hold(runtime: &evbase::Runtime) -> Latch {
+    let (entered, release) = (Latch::new(), Latch::new());
+    let (in_task, let_go) = (entered.clone(), release.clone());
+    drop(runtime.spawner().spawn(async move {
+        in_task.open();
+        let_go.wait();
+    }));
+    entered.wait();
+    release
 }
 
 /// How many descriptors and threads this process has; `None` where there is no `/proc`.
