@@ -221,8 +221,10 @@ fn a_home_that_waits_sleeps_in_one_call_and_a_wake_costs_one_write() {
         drop(here);
     });
     if let Some(trace) = trace {
-        let calls = trace.calls_at_home();
-        assert!(calls.len() <= 3, "{calls:#?}");
+        let mut calls = trace.calls_at_home();
+        // Once the notify descriptor is emptied, and once it sleeps again.
+        calls.retain(|call| !call.contains("resumed"));
+        assert_eq!(calls.len(), 2, "{calls:#?}");
         assert_eq!(trace.notify_writes(), 1, "{:#?}", trace.lines());
     }
 }
