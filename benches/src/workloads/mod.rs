@@ -354,7 +354,7 @@ pub const FAMILIES: &[Family] = &[
         name: "shutdown-latency",
         what: "Fresh runtimes, each with N tasks that sleep for an hour. When home is seen asleep in the kernel, a thread on the \
                other core ends it, and waits until it is gone: p50 and p99 of the wall time from its call to its \
-               knowledge, over 500 rounds (100 with 100,000 tasks, fewer after a minute, or with a million tasks leaked), and p50 of the time until home runs code of ours. \
+               knowledge, over 500 rounds (20 with 100,000 tasks, fewer after a minute, or with a million tasks leaked), and p50 of the time until home runs code of ours. \
                evbase: `Shutdown::request_now` to `Terminated::wait`, with a task's destructor as the first code (one task instead of none). Where a \
                runtime has no stop from abroad: a waker of the root, which ends; then the runtime, and its tasks, are \
                destroyed at home, which says so. libevent: `event_base_loopbreak`, then `event_base_free`; libuv: \
