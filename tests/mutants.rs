@@ -72,6 +72,20 @@ const MUTANTS: &[Mutant] = &[
         model: "a_stop_wakes_home_and_every_message_is_delivered_or_comes_back",
     },
     Mutant {
+        name: "a stop doesn't see a home that listens",
+        file: INBOX,
+        from: "self.asked.fetch_or(level.bits(), Release);\n        // Home that begins to listen sees the stop, or this sees home.\n        fence(SeqCst);",
+        to: "self.asked.fetch_or(level.bits(), Release);",
+        model: "a_home_that_listens_hears_each_stop",
+    },
+    Mutant {
+        name: "a home that listens doesn't see a stop",
+        file: INBOX,
+        from: "self.listening.store(listening, Relaxed);\n        fence(SeqCst);",
+        to: "self.listening.store(listening, Relaxed);",
+        model: "a_home_that_listens_hears_each_stop",
+    },
+    Mutant {
         name: "the gate is sealed over a message",
         file: GATE,
         from: "if word & HEAD != 0 {\n                return word & HEAD == SEALED;\n            }",

@@ -3,13 +3,17 @@
 
 mod common;
 
-use std::future::poll_fn;
-use std::sync::{Arc, mpsc};
+use std::future::{pending, poll_fn};
+use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Drops, Held, Latch, MOMENT, Tid, Worker, held, mark, parked, rounds, tid_of, traced, until_parked};
+use common::{
+    Drops, Held, Latch, MOMENT, OnDrop, Tid, Worker, alone, fork, held, mark, parked, rounds, tid_of, traced, until,
+    until_parked,
+};
 use evbase::{Builder, Cause, Runtime, Shutdown, WaitError};
 
 /// A runtime that is at home here.
@@ -55,7 +59,7 @@ fn two_homes_that_wait_for_each_others_end_close_when_they_are_asked_to() {
 fn all_runtimes_of_a_thread_that_waits_close_when_they_are_asked_to_each_by_itself() {
     rounds(100, |_| {
         let there = Builder::new().start("there").unwrap();
-        let never = there.spawner().spawn(std::future::pending::<()>());
+        let never = there.spawner().spawn(pending::<()>());
         let aborter = never.abort_handle();
         let worker = Worker::new();
         let drops = Drops::new();
@@ -65,7 +69,7 @@ fn all_runtimes_of_a_thread_that_waits_close_when_they_are_asked_to_each_by_itse
                 let runtime = bound(Builder::new());
                 let task = async move {
                     let _probe = drops.local_probe();
-                    std::future::pending::<()>().await;
+                    pending::<()>().await;
                 };
                 drop(runtime.spawn_local(task).unwrap());
                 runtime.block_on(evbase::yield_now()).unwrap();
@@ -162,7 +166,7 @@ fn a_wait_of_a_home_ends_at_its_deadline_and_not_before() {
 
 #[test]
 fn homes_that_wait_leave_nothing_behind() {
-    common::alone(|| {
+    alone(|| {
         let before = held();
         for _ in 0..50 {
             let workers: Vec<_> = (0..4).map(|_| Worker::new()).collect();
@@ -197,7 +201,7 @@ fn inside_a_loop_a_wait_is_refused_as_ever() {
 }
 
 #[test]
-fn a_home_that_waits_sleeps_in_one_call_and_a_wake_costs_one_write() {
+fn a_home_that_waits_sleeps_in_one_call_and_hears_no_wakes() {
     let trace = traced("all", || {
         let there = parked(Builder::new());
         let there_tid = tid_of(&there);
@@ -221,10 +225,219 @@ fn a_home_that_waits_sleeps_in_one_call_and_a_wake_costs_one_write() {
         drop(here);
     });
     if let Some(trace) = trace {
-        let mut calls = trace.calls_at_home();
-        // Once the notify descriptor is emptied, and once it sleeps again.
-        calls.retain(|call| !call.contains("resumed"));
-        assert_eq!(calls.len(), 2, "{calls:#?}");
-        assert_eq!(trace.notify_writes(), 1, "{:#?}", trace.lines());
+        let calls = trace.calls_at_home();
+        assert!(calls.is_empty(), "{calls:#?}");
+        assert_eq!(trace.notify_writes(), 0, "{:#?}", trace.lines());
     }
+}
+
+#[test]
+fn the_output_of_a_finished_task_waits_for_nobodys_grace_period() {
+    rounds(50, |_| {
+        let home = Worker::new();
+        let (give, given) = mpsc::channel();
+        let waits = home.start(move || {
+            let (here, other) = (bound(Builder::new()), bound(Builder::new().grace(Duration::MAX)));
+            drop(other.spawn_local(pending::<()>()).unwrap());
+            let end = other.shutdown_handle();
+            give.send((end.clone(), here.clone(), other)).unwrap();
+            let task = here.spawn_local(async move {
+                end.request();
+                7
+            });
+            task.unwrap().wait().unwrap().unwrap()
+        });
+        let (end, _here, _other) = given.recv().unwrap();
+        assert_eq!(waits.recv().unwrap(), 7);
+        end.request_now();
+    });
+}
+
+#[test]
+fn a_wait_for_what_is_finished_closes_nobody_inside_a_loop() {
+    rounds(50, |_| {
+        let there = Builder::new().start("there").unwrap();
+        let here = bound(Builder::new());
+        let other = bound(Builder::new().grace(Duration::MAX));
+        drop(
+            other
+                .spawn_local(evbase::time::sleep(Duration::from_millis(1)))
+                .unwrap(),
+        );
+        let end = other.shutdown_handle();
+        let done = there.spawner().spawn(async { 1 });
+        until(|| done.is_finished());
+        here.block_on(async move {
+            end.request();
+            assert_eq!(done.wait().unwrap().unwrap(), 1);
+        })
+        .unwrap();
+        let report = other.shutdown_handle().terminated().wait().unwrap();
+        assert_eq!((report.completed, report.cancelled), (1, 0));
+    });
+}
+
+#[test]
+fn a_wait_ends_at_its_deadline_in_spite_of_a_grace_period() {
+    rounds(20, |round| {
+        let there = Builder::new().start("there").unwrap();
+        let there_ends = there.shutdown_handle().terminated();
+        let home = Worker::new();
+        let here = home.run(|| {
+            let here = bound(Builder::new().grace(Duration::MAX));
+            drop(here.spawn_local(pending::<()>()).unwrap());
+            here
+        });
+        let tid = home.run(Tid::here);
+        let end = here.shutdown_handle();
+        if round % 2 == 0 {
+            end.request();
+        }
+        let waits = home.start(move || there_ends.wait_timeout(MOMENT));
+        until_parked(tid);
+        end.request();
+        assert_eq!(waits.recv().unwrap(), Ok(None));
+        end.request_now();
+    });
+}
+
+#[test]
+fn a_wait_ends_when_its_task_does_in_spite_of_a_grace_period() {
+    rounds(100, |_| {
+        let there = Builder::new().start("there").unwrap();
+        let release = Latch::new();
+        let let_go = release.clone();
+        let task = there.spawner().spawn(async move { let_go.wait() });
+        let home = Worker::new();
+        // In its grace period, the runtime waits for what its thread does after the wait.
+        let (give, given) = futures::channel::oneshot::channel::<()>();
+        let here = home.run(|| {
+            let here = bound(Builder::new().grace(Duration::MAX));
+            drop(here.spawn_local(given).unwrap());
+            here
+        });
+        let tid = home.run(Tid::here);
+        let waits = home.start(move || {
+            task.wait().unwrap().unwrap();
+            give.send(()).unwrap();
+        });
+        until_parked(tid);
+        here.shutdown_handle().request();
+        until_parked(tid);
+        release.open();
+        waits.recv().unwrap();
+        drop(home);
+        assert_eq!(
+            here.shutdown_handle().terminated().wait().unwrap().cause,
+            Cause::Requested
+        );
+    });
+}
+
+#[test]
+fn a_wait_runs_no_destructor_that_its_caller_could_have_locked_out() {
+    rounds(50, |_| {
+        let there = Builder::new().start("there").unwrap();
+        let release = Latch::new();
+        let let_go = release.clone();
+        let task = there.spawner().spawn(async move { let_go.wait() });
+        let home = Worker::new();
+        let lock = Arc::new(Mutex::new(()));
+        let here = home.run(|| bound(Builder::new()));
+        let tid = home.run(Tid::here);
+        let held = lock.clone();
+        let waits = home.start(move || {
+            let _held = held.lock().unwrap();
+            task.wait().unwrap().unwrap();
+        });
+        until_parked(tid);
+        // A task whose future takes the lock at home when it is dropped.
+        let takes = OnDrop(move || drop(lock.lock().unwrap()));
+        here.spawner().spawn(async move { drop(takes) }).abort();
+        until_parked(tid);
+        release.open();
+        waits.recv().unwrap();
+        home.run(move || here.block_on(evbase::yield_now()).unwrap());
+    });
+}
+
+#[test]
+fn a_wait_goes_no_further_in_the_child_of_a_fork_in_a_destructor() {
+    alone(|| {
+        static CHILD: AtomicI32 = AtomicI32::new(-1);
+        let there = Builder::new().start("there").unwrap();
+        let task = there.spawner().spawn(pending::<()>());
+        let abort = task.abort_handle();
+        let here = bound(Builder::new());
+        let forks = OnDrop(|| {
+            // SAFETY: the child goes on in the wait, on its only thread, and leaves below.
+            CHILD.store(unsafe { libc::fork() }, SeqCst);
+        });
+        let task_here = async move {
+            let _forks = forks;
+            pending::<()>().await;
+        };
+        drop(here.spawn_local(task_here).unwrap());
+        let (tid, end) = (Tid::here(), here.shutdown_handle());
+        let other = thread::spawn(move || {
+            until_parked(tid);
+            end.request();
+            until(|| CHILD.load(SeqCst) > 0);
+            let mut status = 0;
+            // SAFETY: our child, which nobody else waits for; `status` outlives the call.
+            assert!(unsafe { libc::waitpid(CHILD.load(SeqCst), &mut status, 0) } > 0);
+            abort.abort();
+            status
+        });
+        let waited = task.wait();
+        if CHILD.load(SeqCst) == 0 {
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(i32::from(!matches!(waited, Err(WaitError::Forked)))) };
+        }
+        assert!(waited.unwrap().unwrap_err().is_cancelled());
+        assert_eq!(other.join().unwrap(), 0);
+    });
+}
+
+#[test]
+fn in_the_child_of_a_fork_a_handle_of_a_runtime_dropped_there_waits_for_nothing() {
+    alone(|| {
+        let runtime = bound(Builder::new());
+        let mut task = Some(runtime.spawn_local(pending::<()>()).unwrap());
+        let mut runtime = Some(runtime);
+        let code = fork(|| {
+            drop(runtime.take());
+            assert!(matches!(task.take().unwrap().wait(), Err(WaitError::Forked)));
+        });
+        assert_eq!(code, 0);
+    });
+}
+
+#[test]
+fn a_home_can_wait_where_no_descriptor_may_be_watched_any_more() {
+    alone(|| {
+        let there = Builder::new().start("there").unwrap();
+        let here = bound(Builder::new());
+        // poll(2) takes no more descriptors than that.
+        let none = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: reads the local.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &none) }, 0);
+        let release = Latch::new();
+        let let_go = release.clone();
+        let task = there.spawner().spawn(async move {
+            let_go.wait();
+            String::from("output")
+        });
+        let end = here.shutdown_handle();
+        let other = thread::spawn(move || {
+            end.request();
+            end.terminated().wait().unwrap();
+            release.open();
+        });
+        assert_eq!(task.wait().unwrap().unwrap(), "output");
+        other.join().unwrap();
+    });
 }

@@ -115,26 +115,23 @@ impl Notifier {
     /// Waits until one of them is used that was not since its last `clear`, until `timeout` has passed, or until a
     /// signal handler has run. For the owners of the bases, outside of their turns.
     pub(crate) fn wait_for_any(notifiers: &[Notifier], timeout: Option<Duration>) -> io::Result<()> {
-        let mut fds: Vec<_> = notifiers
-            .iter()
-            .map(|notifier| libc::pollfd {
-                fd: notifier.0.read.as_raw_fd(),
-                events: libc::POLLIN,
-                revents: 0,
-            })
-            .collect();
-        let milliseconds = timeout.map_or(-1, |timeout| {
-            let whole = timeout.as_nanos().div_ceil(1_000_000);
-            libc::c_int::try_from(whole).unwrap_or(libc::c_int::MAX)
-        });
-        // SAFETY: the kernel reads and writes the elements during the call. The descriptors are open, for the caller
-        // borrows the notifiers.
-        if unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, milliseconds) } >= 0 {
-            return Ok(());
+        let watched = |notifier: &Notifier| libc::pollfd {
+            fd: notifier.0.read.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let mut fds: Vec<_> = notifiers.iter().map(watched).collect();
+        if poll(&mut fds, timeout) < 0 {
+            let error = io::Error::last_os_error();
+            return match error.kind() {
+                io::ErrorKind::Interrupted => Ok(()),
+                _ => Err(error),
+            };
         }
-        match io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::EINTR) => Ok(()),
-            error => Err(error),
+        match fds.iter().any(|fd| fd.revents & libc::POLLNVAL != 0) {
+            // Closed by a stranger.
+            true => Err(io::Error::from_raw_os_error(libc::EBADF)),
+            false => Ok(()),
         }
     }
 
@@ -209,6 +206,29 @@ fn read(fd: RawFd, bytes: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the kernel writes to the slice during the call. `fd` is open, as above.
     let count = unsafe { libc::read(fd, bytes.as_mut_ptr().cast(), bytes.len()) };
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+/// `poll`, exact where it can be, and else not too short.
+fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> libc::c_int {
+    cfg_select! {
+        target_os = "linux" => {
+            let timeout = timeout.map(|timeout| libc::timespec {
+                tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+                tv_nsec: timeout.subsec_nanos().into(),
+            });
+            let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+            // SAFETY: the kernel reads the timeout, and reads and writes the slice, during the call. No signal mask.
+            unsafe { libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout, std::ptr::null()) }
+        }
+        _ => {
+            let milliseconds = timeout.map_or(-1, |timeout| {
+                let whole = timeout.as_nanos().div_ceil(1_000_000);
+                libc::c_int::try_from(whole).unwrap_or(libc::c_int::MAX)
+            });
+            // SAFETY: the kernel reads and writes the slice during the call.
+            unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, milliseconds) }
+        }
+    }
 }
 
 /// An eventfd, or `None` where there is no such thing.

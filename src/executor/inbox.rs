@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 
 use super::cells::Spare;
 use super::gate::{Admission, Gate, Messages, MustRing, Node, NodeVtable, Refused, StopLevel, Stops};
 use super::guard;
 use super::{Counts, Executor};
-use crate::sync::AtomicUsize;
+use crate::sync::{AtomicBool, AtomicUsize, fence};
 
 /// Wakes a home that is parked in its event base.
 ///
@@ -33,6 +33,8 @@ pub(crate) struct Inbox {
     /// The levels of the stops that were asked for. Home asks before each poll, and would slow the gate down for everybody
     /// if it asked there.
     asked: AtomicUsize,
+    /// Home waits for something else, outside of its loop: a stop is to ring, and nothing else.
+    listening: AtomicBool,
 }
 
 /// In cache lines of its own, so that who writes it takes nothing else away from other cores.
@@ -48,6 +50,7 @@ impl Inbox {
             unpark,
             id,
             asked: AtomicUsize::new(0),
+            listening: AtomicBool::new(false),
         }
     }
 
@@ -79,8 +82,17 @@ impl Inbox {
         let (before, must_ring) = self.gate.0.stop(level);
         // After the gate, where home reads what it is to do.
         self.asked.fetch_or(level.bits(), Release);
-        self.ring(must_ring);
+        // Home that begins to listen sees the stop, or this sees home.
+        fence(SeqCst);
+        let is_news = before.lack(level.bits());
+        self.ring(MustRing(must_ring.0 || (is_news && self.listening.load(Relaxed))));
         before
+    }
+
+    /// From here on, or no longer, a stop rings although home is not parked. Home asks for the stops there were after that.
+    pub(crate) fn listen(&self, listening: bool) {
+        self.listening.store(listening, Relaxed);
+        fence(SeqCst);
     }
 
     /// Sends a closure home, where it runs and is dropped; from any thread. When home has sealed the gate, the closure

@@ -115,6 +115,29 @@ fn no_message_is_lost_and_home_does_not_oversleep() {
     });
 }
 
+/// Gate: two stops ∥ a home outside of its loop that begins to listen. Three threads, three preemptions.
+#[test]
+fn a_home_that_listens_hears_each_stop() {
+    model(3, || {
+        let (home, inbox) = Home::new();
+        let stops = [StopLevel::Request, StopLevel::Now].map(|level| {
+            let inbox = inbox.clone();
+            thread::spawn(move || {
+                inbox.stop(level);
+            })
+        });
+        inbox.listen(true);
+        while !inbox.stops().now() {
+            home.bell.wait();
+        }
+        inbox.listen(false);
+        for stop in stops {
+            stop.join().unwrap();
+        }
+        home.close();
+    });
+}
+
 /// Gate: push ∥ stop ∥ park, seal. Three threads, three preemptions.
 #[test]
 fn a_stop_wakes_home_and_every_message_is_delivered_or_comes_back() {

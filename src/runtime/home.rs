@@ -209,23 +209,6 @@ impl Home {
         self.phase.get() == Phase::Outside && !self.shared.is_forked() && self.shared.stops().requested()
     }
 
-    /// Takes in what was sent home, outside of the loop: it waits for the next run, unless it is a stop. From here on,
-    /// and before `park_outside`, calls of the notifier are news.
-    pub(super) fn listen(self: &Rc<Self>) {
-        if let Ok(_running) = Running::begin(self) {
-            if let Some(base) = &*self.base() {
-                base.notifier().clear();
-            }
-            self.executor.drain();
-        }
-    }
-
-    /// As `Executor::park`, outside of the loop: what has something for home from here on calls the notifier. False if
-    /// there is something already.
-    pub(super) fn park_outside(&self) -> bool {
-        self.executor.park(Stops::default())
-    }
-
     pub(super) fn notifier(&self) -> Option<Notifier> {
         self.base().as_ref().map(EventBase::notifier)
     }

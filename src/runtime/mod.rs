@@ -78,7 +78,7 @@ const NO_CONTEXT: &str = "evbase: no runtime here: this has to be called inside 
 /// | asleep in the kernel, or running a task | home closes when it wakes, or after that poll |
 /// | this one, inside a task of the runtime | the loop closes after that poll |
 /// | this one, outside of the loop | closes before `drop` returns, grace period included |
-/// | another one, outside of the loop | home closes when it next makes, drives or drops a runtime, polls the [`Terminated`], waits for anything of evbase (at once, if it does), or exits |
+/// | another one, outside of the loop | home closes when it next makes, drives or drops a runtime, polls the [`Terminated`], exits, or waits for something of another home, at once if it does already |
 /// | gone | it was closed then |
 ///
 /// [`shutdown`](Runtime::shutdown) does the same and says when it is done. A drop inside the loop of *another* runtime of the

@@ -1,46 +1,102 @@
 //! Blocking waits for what happens elsewhere.
 //!
-//! A thread that is nobody's home sleeps until its waker is woken. A home stays within reach meanwhile: it takes in what
-//! comes, and closes if it is asked to, since whoever it waits for may wait for that.
+//! A thread that is nobody's home sleeps until its waker is woken. A home listens meanwhile: its runtimes are closed when they
+//! are asked to stop, since whoever the thread waits for may wait for that. Everything else that is sent to them waits.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::context;
-use super::error::WaitError;
+use super::error::{RunError, WaitError};
 use super::home::Home;
-use crate::base::Notifier;
+use crate::base::{Notifier, fork};
 
-/// Polls the future, and sleeps in between, until it is ready; `None` if the deadline comes first. Outside of any loop.
+/// How long a home doesn't listen when the kernel doesn't let it.
+const NAP: Duration = Duration::from_millis(5);
+
+/// Polls the future, and sleeps in between, until it is ready; `None` if the deadline comes first. Only a future that is
+/// ready may be waited for inside a loop.
 pub(super) fn block_on<F: Future + Unpin>(
     future: &mut F,
     deadline: Option<Instant>,
 ) -> Result<Option<F::Output>, WaitError> {
+    // What has happened is not to wait for anything of this thread's.
+    if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(Waker::noop())) {
+        return Ok(Some(output));
+    }
+    let birth = fork::Birth::here();
     let parker = Arc::new(Parker::default());
     loop {
-        context::sweep();
-        let homes = context::homes();
-        // Also takes back the mark of a parked home.
-        homes.iter().for_each(Home::listen);
-        let notifiers: Vec<Notifier> = homes.iter().filter_map(|home| home.notifier()).collect();
-        let waker = match notifiers.first() {
+        let listening = Listening::begin();
+        let notifiers = listening.notifiers();
+        let due = listening.homes.iter().position(|home| home.is_due());
+        let waker = match notifiers.get(due.unwrap_or(0)) {
             Some(notifier) => Waker::from(Arc::new(Bell(notifier.clone()))),
             None => Waker::from(parker.clone()),
         };
         if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(&waker)) {
             return Ok(Some(output));
         }
-        let rest = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        if rest == Some(Duration::ZERO) {
-            return Ok(None);
+        if birth.is_child() {
+            // A destructor has forked, and this is the child, where nothing of all that will happen.
+            return Err(WaitError::Forked);
         }
-        if notifiers.is_empty() {
-            parker.park(rest);
-        } else if homes.iter().all(|home| home.park_outside()) {
-            Notifier::wait_for_any(&notifiers, rest).map_err(|error| WaitError::Io(error.kind()))?;
+        let rest = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let time_is_up = rest == Some(Duration::ZERO);
+        match due.map(|due| &listening.homes[due]) {
+            // One pass of its grace period, or its end; the bell ends the sleep in it.
+            Some(home) => {
+                if let Err(RunError::Io(_)) = home.turn(rest) {
+                    // The kernel won't wait: there is no grace without waiting.
+                    home.close_at_once();
+                }
+                if time_is_up && home.is_due() {
+                    return Ok(None);
+                }
+            }
+            None if time_is_up => return Ok(None),
+            None if notifiers.is_empty() => parker.park(rest),
+            None => {
+                if Notifier::wait_for_any(&notifiers, rest).is_err() {
+                    thread::sleep(rest.map_or(NAP, |rest| rest.min(NAP)));
+                }
+            }
+        }
+    }
+}
+
+/// The open homes of this thread, whose notifiers are used when they are asked to stop, while this lives.
+struct Listening {
+    homes: Vec<Rc<Home>>,
+}
+
+impl Listening {
+    fn begin() -> Self {
+        let homes = context::homes();
+        for home in &homes {
+            // Before the look at what there is.
+            if let Some(notifier) = home.notifier() {
+                notifier.clear();
+            }
+            home.shared().inbox().listen(true);
+        }
+        Self { homes }
+    }
+
+    fn notifiers(&self) -> Vec<Notifier> {
+        self.homes.iter().filter_map(|home| home.notifier()).collect()
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        for home in &self.homes {
+            home.shared().inbox().listen(false);
         }
     }
 }

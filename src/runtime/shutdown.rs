@@ -306,8 +306,6 @@ pub(super) fn home_to_drive(
     if shared.is_forked() {
         return Err(WaitError::Forked);
     }
-    // Nobody shall wait for what this thread alone can end.
-    context::sweep_but(shared.id());
     if context::inside_loop() {
         return Err(WaitError::InsideLoop);
     }
@@ -318,6 +316,8 @@ pub(super) fn home_to_drive(
     if !here && !unbound_is_fine(shared) {
         return Err(WaitError::Unbound);
     }
+    // The others of this thread.
+    context::sweep_but(shared.id());
     match Home::bind(shared) {
         Ok(home) => Ok(Some(home)),
         // Closed, or bound by another thread, since.

@@ -1,8 +1,10 @@
 //! Blocking waits for a task.
 
+use std::sync::Arc;
+
 use super::error::WaitError;
 use super::home::Goal;
-use super::{RunError, park, registry, shutdown};
+use super::{RunError, Shared, park, registry, shutdown};
 use crate::executor::{JoinError, JoinHandle};
 
 impl<T> JoinHandle<T> {
@@ -24,20 +26,30 @@ impl<T> JoinHandle<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn wait(mut self) -> Result<Result<T, JoinError>, WaitError> {
-        if !self.is_finished()
-            && let Some(shared) = self.runtime_id().and_then(registry::find)
-            && let Some(home) = shutdown::home_to_drive(&shared, |_| false)?
-        {
-            let goal = Goal {
-                until: Some(&|| self.is_finished()),
-                ..Goal::default()
-            };
-            match home.drive(goal) {
-                Ok(_) | Err(RunError::Stopped) => {}
-                Err(error) => return Err(error.into()),
+        if !self.is_finished() {
+            match self.runtime_id().and_then(registry::find) {
+                Some(shared) => self.drive_meanwhile(&shared)?,
+                // The runtime has closed since, and the task with it; or is the parent's, which was dropped in this child.
+                None if !self.is_finished() => return Err(WaitError::Forked),
+                None => {}
             }
         }
         Ok(park::block_on(&mut self, None)?.expect("evbase: a wait without a deadline timed out"))
+    }
+
+    /// Runs the runtime until the task has ended, if its home is here.
+    fn drive_meanwhile(&self, shared: &Arc<Shared>) -> Result<(), WaitError> {
+        let Some(home) = shutdown::home_to_drive(shared, |_| false)? else {
+            return Ok(());
+        };
+        let goal = Goal {
+            until: Some(&|| self.is_finished()),
+            ..Goal::default()
+        };
+        match home.drive(goal) {
+            Ok(_) | Err(RunError::Stopped) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -405,8 +405,8 @@ impl Tid {
 pub(crate) fn until_parked(thread: Tid) {
     if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         let path = format!("/proc/self/task/{}/syscall", thread.0);
-        // epoll_wait, epoll_pwait, epoll_pwait2; poll
-        let parked = ["232 ", "281 ", "441 ", "7 "];
+        // epoll_wait, epoll_pwait, epoll_pwait2; ppoll
+        let parked = ["232 ", "281 ", "441 ", "271 "];
         let is_parked = |line: String| parked.iter().any(|number| line.starts_with(number));
         if std::fs::read_to_string(&path).is_ok() {
             return until(|| std::fs::read_to_string(&path).is_ok_and(is_parked));
