@@ -3,16 +3,21 @@
 
 mod util;
 
+use std::any::Any;
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt::{Debug, Display};
 use std::future::Future;
+use std::io;
 use std::marker::PhantomPinned;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::thread;
+use std::task::{Context, Poll};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use evbase::io::{AsyncFd, Interest, IntoInnerError, Ready, ReadyGuard};
+use evbase::io::{AsyncFd, Interest, IntoInnerError, Ready, ReadyGuard, TryIoError};
 use evbase::net::{Incoming, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, TcpListener, TcpStream, WriteHalf};
 use evbase::time::{Elapsed, Interval, MissedTick, Sleep, Timeout};
 use evbase::{
@@ -298,6 +303,198 @@ fn addresses_come_in_all_the_promised_shapes() {
     addresses(&addr);
     addresses(&"localhost:1".to_owned());
     addresses(&("localhost", 1));
+}
+
+#[test]
+fn the_calls_have_the_promised_signatures() {
+    // What is not generic, as function pointers: a type that differs does not compile.
+    let _: fn() -> io::Result<Runtime> = Runtime::new;
+    let _: fn() -> Builder = Runtime::builder;
+    let _: fn(&Runtime) -> Result<Report, RunError> = Runtime::run;
+    let _: fn(&Runtime, Option<Duration>) -> Result<Turn, RunError> = Runtime::turn;
+    let _: for<'a> fn(&'a Runtime) -> Result<EnterGuard<'a>, RunError> = Runtime::enter;
+    let _: fn(&Runtime) -> Spawner = Runtime::spawner;
+    let _: fn(&Runtime) -> Result<LocalSpawner, RunError> = Runtime::local_spawner;
+    let _: fn(&Runtime) -> Shutdown = Runtime::shutdown_handle;
+    let _: fn(Runtime) -> Terminated = Runtime::shutdown;
+    let _: fn(&Runtime) -> Option<ThreadId> = Runtime::home;
+    let _: fn(&Runtime) -> Metrics = Runtime::metrics;
+
+    let _: fn() -> Builder = Builder::new;
+    let _: fn(Builder, Duration) -> Builder = Builder::grace;
+    let _: fn(Builder, u32) -> Builder = Builder::event_interval;
+    let _: fn(Builder, Duration) -> Builder = Builder::timer_slack;
+    let _: fn(Builder, base::Backend) -> Builder = Builder::backend;
+    let _: fn(Builder) -> io::Result<Runtime> = Builder::build;
+    let _: fn(Builder, &'static str) -> io::Result<Runtime> = Builder::start;
+    let _: fn(Builder, String) -> io::Result<Runtime> = Builder::start;
+
+    let _: fn() -> Spawner = Spawner::current;
+    let _: fn() -> Option<Spawner> = Spawner::try_current;
+    let _: fn() -> Shutdown = Shutdown::current;
+    let _: fn() -> Option<Shutdown> = Shutdown::try_current;
+    let _: fn() -> LocalSpawner = LocalSpawner::current;
+    let _: fn() -> Option<LocalSpawner> = LocalSpawner::try_current;
+
+    let _: [fn(&Shutdown); 2] = [Shutdown::request, Shutdown::request_now];
+    let _: fn(&Shutdown) -> bool = Shutdown::is_requested;
+    let _: fn(&Shutdown) -> Requested = Shutdown::requested;
+    let _: fn(&Shutdown) -> Terminated = Shutdown::terminated;
+    let _: fn(&Shutdown, &[libc::c_int]) -> io::Result<SignalGuard> = Shutdown::on_signals;
+    let _: fn(Terminated) -> Result<Report, WaitError> = Terminated::wait;
+    let _: fn(&Terminated, Duration) -> Result<Option<Report>, WaitError> = Terminated::wait_timeout;
+
+    let _: fn(&JoinHandle<Nothing>) = JoinHandle::abort;
+    let _: fn(&JoinHandle<Nothing>) -> AbortHandle = JoinHandle::abort_handle;
+    let _: fn(&JoinHandle<Nothing>) -> bool = JoinHandle::is_finished;
+    type Joined = Result<Nothing, JoinError>;
+    let _: fn(JoinHandle<Nothing>) -> Result<Joined, WaitError> = JoinHandle::wait;
+    let _: fn(&AbortHandle) = AbortHandle::abort;
+    let _: fn(&AbortHandle) -> bool = AbortHandle::is_finished;
+    let _: [fn(&JoinError) -> bool; 2] = [JoinError::is_cancelled, JoinError::is_panic];
+    let _: fn(JoinError) -> Box<dyn Any + Send> = JoinError::into_panic;
+    let _: fn(&SpawnError<Nothing>) -> SpawnErrorKind = SpawnError::kind;
+    let _: fn(SpawnError<Nothing>) -> Nothing = SpawnError::into_inner;
+
+    let _: fn(Duration) -> Sleep = evbase::time::sleep;
+    let _: fn(Instant) -> Sleep = evbase::time::sleep_until;
+    let _: fn(&mut Sleep, Instant) = Sleep::reset;
+    let _: fn(&Sleep) -> Instant = Sleep::deadline;
+    let _: fn(Duration) -> Interval = evbase::time::interval;
+    let _: fn(Instant, Duration) -> Interval = evbase::time::interval_at;
+    let _: fn(&IntoInnerError<Nothing>) -> ThreadId = IntoInnerError::home;
+    let _: fn(IntoInnerError<Nothing>) -> AsyncFd<Nothing> = IntoInnerError::into_inner;
+    let _: fn(AsyncFd<Nothing>) -> Result<Nothing, IntoInnerError<Nothing>> = AsyncFd::into_inner;
+    let _: fn(&AsyncFd<Nothing>) -> &Nothing = AsyncFd::get_ref;
+    let _: fn(std::net::TcpStream) -> io::Result<TcpStream> = TcpStream::from_std;
+    let _: fn(TcpStream) -> io::Result<std::net::TcpStream> = TcpStream::into_std;
+    let _: fn(std::net::TcpListener) -> io::Result<TcpListener> = TcpListener::from_std;
+    let _: fn(TcpListener) -> io::Result<std::net::TcpListener> = TcpListener::into_std;
+}
+
+/// Each asks for no more of its caller than was promised.
+#[test]
+fn the_generic_calls_ask_for_no_more_than_was_promised() {
+    #![allow(dead_code)]
+
+    fn block_on<F: Future>(runtime: &Runtime, future: F) -> Result<F::Output, RunError> {
+        runtime.block_on(future)
+    }
+    type Spawned<X, T> = Result<JoinHandle<T>, SpawnError<X>>;
+    fn spawn_local<F: Future + 'static>(runtime: &Runtime, future: F) -> Spawned<F, F::Output> {
+        runtime.spawn_local(future)
+    }
+    fn spawn_local_by_handle<F: Future + 'static>(spawner: &LocalSpawner, future: F) -> Spawned<F, F::Output> {
+        spawner.spawn_local(future)
+    }
+    fn spawn_free<F: Future + 'static>(future: F) -> JoinHandle<F::Output> {
+        evbase::spawn_local(future)
+    }
+    fn spawn<F: Future<Output: Send> + Send + 'static>(spawner: &Spawner, future: F) -> JoinHandle<F::Output> {
+        spawner.spawn(future)
+    }
+    fn try_spawn<F: Future<Output: Send> + Send + 'static>(spawner: &Spawner, future: F) -> Spawned<F, F::Output> {
+        spawner.try_spawn(future)
+    }
+    fn spawn_with<C, F>(spawner: &Spawner, make: C) -> JoinHandle<F::Output>
+    where
+        C: FnOnce() -> F + Send + 'static,
+        F: Future<Output: Send> + 'static,
+    {
+        spawner.spawn_with(make)
+    }
+    fn try_spawn_with<C, F>(spawner: &Spawner, make: C) -> Spawned<C, F::Output>
+    where
+        C: FnOnce() -> F + Send + 'static,
+        F: Future<Output: Send> + 'static,
+    {
+        spawner.try_spawn_with(make)
+    }
+    fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> impl Future<Output = T> + Send + Unpin {
+        evbase::unblock(work)
+    }
+    fn timeout<F: Future>(limit: Duration, future: F) -> impl Future<Output = Result<F::Output, Elapsed>> {
+        evbase::time::timeout(limit, future)
+    }
+    fn timeout_at<F: Future>(limit: Instant, future: F) -> impl Future<Output = Result<F::Output, Elapsed>> {
+        evbase::time::timeout_at(limit, future)
+    }
+    fn tick(interval: &mut Interval) -> impl Future<Output = Instant> {
+        interval.tick()
+    }
+
+    fn new<T: AsFd + Send + 'static>(io: T) -> io::Result<AsyncFd<T>> {
+        AsyncFd::new(io)
+    }
+    async fn ready<T: AsFd>(fd: &AsyncFd<T>, interest: Interest) -> [io::Result<ReadyGuard<'_, T>>; 3] {
+        [fd.readable().await, fd.writable().await, fd.ready(interest).await]
+    }
+    async fn with<T: AsFd, R>(fd: &AsyncFd<T>, mut call: impl FnMut(&T) -> io::Result<R>) -> [io::Result<R>; 2] {
+        [fd.read_with(&mut call).await, fd.write_with(&mut call).await]
+    }
+    fn poll<'a, T: AsFd>(fd: &'a AsyncFd<T>, cx: &mut Context<'_>) -> [Poll<io::Result<ReadyGuard<'a, T>>>; 2] {
+        [fd.poll_read_ready(cx), fd.poll_write_ready(cx)]
+    }
+    fn guard<T: AsFd, R>(guard: &mut ReadyGuard<'_, T>, call: impl FnOnce(&AsyncFd<T>) -> io::Result<R>) -> Ready {
+        let _: Result<io::Result<R>, TryIoError> = guard.try_io(call);
+        guard.clear_ready();
+        guard.retain_ready();
+        guard.ready()
+    }
+    fn reads_and_writes<T: AsFd>()
+    where
+        for<'a> &'a T: io::Read + io::Write,
+    {
+        fn both<T: AsyncRead + AsyncWrite>() {}
+        both::<AsyncFd<T>>();
+        both::<&AsyncFd<T>>();
+    }
+    async fn sockets(stream: &mut TcpStream, listener: &TcpListener) -> io::Result<()> {
+        let _: (TcpStream, SocketAddr) = listener.accept().await?;
+        let _: Incoming<'_> = listener.incoming();
+        let _: usize = stream.peek(&mut [0]).await?;
+        let _: (bool, bool, u32) = (stream.nodelay()?, stream.keepalive()?, stream.ttl()?);
+        let _: (ReadHalf<'_>, WriteHalf<'_>) = TcpStream::split(stream);
+        let other: TcpStream = TcpStream::connect(listener.local_addr()?).await?;
+        let _: (OwnedReadHalf, OwnedWriteHalf) = other.into_split();
+        Ok(())
+    }
+}
+
+#[test]
+fn reports_turns_and_errors_have_the_promised_parts() {
+    fn eq<T: Eq>() {}
+    eq::<SpawnErrorKind>();
+    let _ =
+        |report: Report| -> (Cause, [u64; 3]) { (report.cause, [report.completed, report.cancelled, report.panicked]) };
+    let _ = |turn: Turn| -> ([usize; 3], bool) { ([turn.events, turn.timers, turn.polls], turn.closed) };
+    let _ = |cause| match cause {
+        Cause::Requested | Cause::Dropped | Cause::HomeExited => {}
+    };
+    let _ = |error| -> Option<ThreadId> {
+        match error {
+            RunError::NotHome { home } => Some(home),
+            RunError::Stopped | RunError::Nested | RunError::Forked | RunError::ThreadExiting => None,
+            RunError::Io(error) => {
+                let _: io::Error = error;
+                None
+            }
+            _ => None,
+        }
+    };
+    let _ = |kind| -> Option<ThreadId> {
+        match kind {
+            SpawnErrorKind::NotHome { home } => Some(home),
+            SpawnErrorKind::Stopped | SpawnErrorKind::Forked | SpawnErrorKind::ThreadExiting => None,
+            _ => None,
+        }
+    };
+    let _ = [
+        WaitError::InsideLoop,
+        WaitError::Unbound,
+        WaitError::Forked,
+        WaitError::ThreadExiting,
+    ];
 }
 
 #[test]

@@ -803,6 +803,87 @@ fn a_descriptor_dropped_abroad_while_its_runtime_ends_is_closed_and_dropped_once
     }
 }
 
+/// How many of ten turns end before their time, with `before` called before each.
+fn early_turns(runtime: &Runtime, mut before: impl FnMut()) -> usize {
+    let time = std::time::Duration::from_millis(2);
+    let is_early = |_: &i32| {
+        before();
+        let start = std::time::Instant::now();
+        runtime.turn(Some(time)).unwrap();
+        start.elapsed() < time
+    };
+    (0..10).filter(is_early).count()
+}
+
+/// Only closed, it would be a source for as long as a duplicate keeps the file open, and nothing could end that.
+#[test]
+fn it_is_deregistered_before_it_is_closed_so_that_a_duplicate_wakes_nobody() {
+    watch!();
+    let runtime = Runtime::new().unwrap();
+    let leave: [fn(&Runtime, AsyncFd<UnixStream>); 4] = [
+        |runtime, fd| runtime.block_on(async { drop(fd) }).unwrap(),
+        |_, fd| drop(fd),
+        |_, fd| drop(fd.into_inner().unwrap()),
+        |runtime, fd| {
+            thread::spawn(move || drop(fd)).join().unwrap();
+            runtime.turn(Some(std::time::Duration::ZERO)).unwrap();
+        },
+    ];
+    for (way, leave) in leave.into_iter().enumerate() {
+        let (fd, mut peer) = pair();
+        let duplicate = fd.get_ref().try_clone().unwrap();
+        runtime
+            .block_on(async { assert!(poll_once(pin!(fd.readable())).await.is_pending()) })
+            .unwrap();
+        leave(&runtime, fd);
+        let early = early_turns(&runtime, || peer.write_all(b"x").unwrap());
+        // One or two may have been ended by something else.
+        assert!(early < 5, "way {way}: {early} of 10 turns were ended by the duplicate");
+        drop(duplicate);
+    }
+}
+
+/// An error, an end or unread bytes stay; they are told once.
+#[test]
+fn what_is_ready_or_broken_for_ever_does_not_spin_the_loop() {
+    watch!();
+    let runtime = Runtime::new().unwrap();
+    let (unread, mut writes) = pair();
+    let (ended, ends) = pair();
+    let (broken, breaks) = pair();
+    let (reader, writer) = io::pipe().unwrap();
+    let writer = AsyncFd::new(writer).unwrap();
+    runtime
+        .block_on(async {
+            for fd in [&unread, &ended, &broken] {
+                assert!(poll_once(pin!(fd.readable())).await.is_pending());
+            }
+            writer.writable().await.unwrap().retain_ready();
+        })
+        .unwrap();
+    writes.write_all(b"nobody reads this").unwrap();
+    ends.shutdown(Shutdown::Write).unwrap();
+    (&mut broken.get_ref()).write_all(b"nor this").unwrap();
+    drop(breaks);
+    drop(reader);
+    let mut events = 0;
+    for _ in 0..20 {
+        events += runtime.turn(Some(std::time::Duration::ZERO)).unwrap().events;
+    }
+    // Not again in each of the turns.
+    assert!((4..20).contains(&events), "{events}");
+    let early = early_turns(&runtime, || {});
+    assert!(early < 5, "{early} of 10 turns didn't wait");
+    // It is still to be had.
+    runtime
+        .block_on(async {
+            assert!(unread.readable().await.unwrap().ready().is_readable());
+            assert!(ended.readable().await.unwrap().ready().is_read_closed());
+            assert!(broken.readable().await.unwrap().ready().is_read_closed());
+        })
+        .unwrap();
+}
+
 #[test]
 fn into_inner_gives_the_descriptor_back_at_home_and_nowhere_registered_and_after_the_end() {
     watch!();
@@ -1086,6 +1167,76 @@ fn closing_only_flushes() {
         peer.read_exact(&mut [0; 10]).unwrap();
         peer.set_nonblocking(true).unwrap();
         assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    });
+}
+
+/// Has something to flush, for which there is no room for some calls.
+struct Flushes {
+    socket: UnixStream,
+    full: std::sync::Mutex<usize>,
+}
+
+impl AsFd for Flushes {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Write for &Flushes {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        (&self.socket).write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let mut full = self.full.lock().unwrap();
+        match *full {
+            0 => Err(io::Error::other("flushed once too often")),
+            1 => {
+                *full = 0;
+                Ok(())
+            }
+            _ => {
+                *full -= 1;
+                Err(ErrorKind::WouldBlock.into())
+            }
+        }
+    }
+}
+
+#[test]
+fn flushing_and_closing_flush_what_it_holds_and_wait_for_room_to_do_it() {
+    watch!();
+    block_on(async {
+        for would_block in 0..4 {
+            for close in [false, true] {
+                let (socket, _peer) = UnixStream::pair().unwrap();
+                let full = std::sync::Mutex::new(would_block + 1);
+                let mut fd = AsyncFd::new(Flushes { socket, full }).unwrap();
+                if close {
+                    fd.close().await.unwrap();
+                } else {
+                    fd.flush().await.unwrap();
+                }
+                assert_eq!(*fd.get_ref().full.lock().unwrap(), 0);
+                let error = (&fd).flush().await.unwrap_err();
+                assert_eq!(error.to_string(), "flushed once too often", "other errors come through");
+            }
+        }
+    });
+}
+
+#[test]
+fn vectored_calls_on_the_object_itself_move_all_pieces_too() {
+    watch!();
+    block_on(async {
+        let (left, right) = UnixStream::pair().unwrap();
+        let (mut left, mut right) = (AsyncFd::new(left).unwrap(), AsyncFd::new(right).unwrap());
+        let pieces = [IoSlice::new(b"ab"), IoSlice::new(b"cde")];
+        assert_eq!(left.write_vectored(&pieces).await.unwrap(), 5);
+        let (mut first, mut second) = ([0; 3], [0; 4]);
+        let mut pieces = [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)];
+        assert_eq!(right.read_vectored(&mut pieces).await.unwrap(), 5);
+        assert_eq!((&first, &second[..2]), (b"abc", &b"de"[..]));
     });
 }
 

@@ -191,6 +191,45 @@ fn metrics_count_turns_events_and_timers() {
 }
 
 #[test]
+fn turns_tell_what_they_did_and_the_metrics_are_their_sums() {
+    watch!();
+    use std::io::{Read, Write};
+    let runtime = Runtime::new().unwrap();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let reads = runtime
+        .spawn_local(async move {
+            let reader = evbase::io::AsyncFd::new(reader).unwrap();
+            reader.read_with(|mut pipe| pipe.read(&mut [0])).await
+        })
+        .unwrap();
+    let sleeps = runtime
+        .spawn_local(evbase::time::sleep(Duration::from_millis(5)))
+        .unwrap();
+    let first = runtime.turn(Some(Duration::ZERO)).unwrap();
+    assert_eq!(
+        (first.events, first.timers, first.polls, first.closed),
+        (0, 0, 2, false)
+    );
+    writer.write_all(b"!").unwrap();
+    let (mut turns, mut sums) = (1, [first.events, first.timers, first.polls]);
+    while !(reads.is_finished() && sleeps.is_finished()) {
+        let turn = runtime.turn(None).unwrap();
+        assert!(!turn.closed);
+        turns += 1;
+        sums = [sums[0] + turn.events, sums[1] + turn.timers, sums[2] + turn.polls];
+    }
+    assert!(sums[0] >= 1 && sums[1] <= 1 && sums[2] >= 4, "{sums:?}");
+    let metrics = runtime.metrics();
+    assert_eq!(
+        [metrics.events, metrics.timers, metrics.polls],
+        sums.map(|sum| sum as u64)
+    );
+    assert_eq!(metrics.turns, turns);
+    runtime.shutdown_handle().request();
+    assert!(runtime.turn(None).unwrap().closed);
+}
+
+#[test]
 fn metrics_can_be_read_from_other_threads_at_any_time_and_never_go_back() {
     watch!();
     let runtime = Builder::new().start("home").unwrap();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::task::Poll;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evbase::io::AsyncFd;
 use evbase::time::sleep;
@@ -140,6 +140,84 @@ fn a_task_that_wakes_itself_starves_no_descriptor() {
         assert_eq!(runtime.block_on(read).unwrap(), 100);
         writing.join().unwrap();
         assert!(!busy.is_finished());
+    }
+}
+
+/// At the inbox, at the clock, and at the kernel; not sooner or later, but within so many polls.
+#[test]
+fn what_comes_while_tasks_are_ready_is_seen_within_the_event_interval() {
+    watch!();
+    for interval in INTERVALS {
+        let runtime = Builder::new().event_interval(interval).build().unwrap();
+        let spawner = runtime.spawner();
+        let seen = Arc::new(AtomicBool::new(false));
+        // How many more polls the root gets before what has come is seen.
+        let polls_until_seen = async || {
+            let mut polls = 0;
+            while !seen.swap(false, SeqCst) {
+                yield_now().await;
+                polls += 1;
+            }
+            polls
+        };
+        let most = interval + 2;
+        runtime
+            .block_on(async {
+                for offset in [0, 1, 7] {
+                    for _ in 0..offset {
+                        yield_now().await;
+                    }
+                    let (see, spawner) = (seen.clone(), spawner.clone());
+                    let task = async move { see.store(true, SeqCst) };
+                    thread::spawn(move || drop(spawner.spawn(task))).join().unwrap();
+                    let polls = polls_until_seen().await;
+                    assert!(polls <= most, "a task from abroad: {polls} polls, interval {interval}");
+
+                    let (see, deadline) = (seen.clone(), Instant::now() + Duration::from_millis(2));
+                    let armed = Rc::new(Cell::new(false));
+                    let arms = armed.clone();
+                    drop(evbase::spawn_local(async move {
+                        let mut sleep = pin!(evbase::time::sleep_until(deadline));
+                        poll_fn(|cx| {
+                            let polled = sleep.as_mut().poll(cx);
+                            arms.set(true);
+                            polled
+                        })
+                        .await;
+                        see.store(true, SeqCst);
+                    }));
+                    while !armed.get() {
+                        yield_now().await;
+                    }
+                    while Instant::now() < deadline {}
+                    let polls = polls_until_seen().await;
+                    assert!(polls <= most, "a timer: {polls} polls, interval {interval}");
+
+                    let (reader, mut writer) = io::pipe().unwrap();
+                    let (see, fd) = (seen.clone(), AsyncFd::new(reader).unwrap());
+                    let registered = Rc::new(Cell::new(false));
+                    let registers = registered.clone();
+                    drop(evbase::spawn_local(async move {
+                        let mut readable = pin!(fd.readable());
+                        poll_fn(|cx| {
+                            let polled = readable.as_mut().poll(cx);
+                            registers.set(true);
+                            polled
+                        })
+                        .await
+                        .unwrap()
+                        .retain_ready();
+                        see.store(true, SeqCst);
+                    }));
+                    while !registered.get() {
+                        yield_now().await;
+                    }
+                    writer.write_all(b"!").unwrap();
+                    let polls = polls_until_seen().await;
+                    assert!(polls <= most, "a descriptor: {polls} polls, interval {interval}");
+                }
+            })
+            .unwrap();
     }
 }
 

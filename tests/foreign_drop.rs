@@ -409,6 +409,35 @@ fn home_outside_the_loop_closes_with_its_grace_period() {
 }
 
 #[test]
+fn a_request_to_a_home_outside_the_loop_is_heard_by_its_next_call_as_a_drop_is() {
+    rounds(100, |_| {
+        for call in [
+            (|_| drop(Runtime::new().unwrap())) as fn(&Shutdown),
+            |_| Runtime::new().unwrap().block_on(async {}).unwrap(),
+            |shutdown| assert!(poll_once(&mut shutdown.terminated()).is_ready()),
+            |shutdown| assert_eq!(shutdown.terminated().wait().unwrap().cause, Cause::Requested),
+        ] {
+            let worker = Worker::new();
+            let runtime = worker.run(|| {
+                let runtime = Runtime::new().unwrap();
+                runtime.block_on(async {}).unwrap();
+                runtime
+            });
+            let shutdown = runtime.shutdown_handle();
+            shutdown.request();
+            assert_eq!(poll_once(&mut shutdown.terminated()), Poll::Pending);
+            let asked = shutdown.clone();
+            worker.run(move || call(&asked));
+            let Poll::Ready(report) = poll_once(&mut shutdown.terminated()) else {
+                panic!("the call has not closed the runtime");
+            };
+            assert_eq!(report.cause, Cause::Requested);
+            assert_eq!(runtime.run().unwrap(), report);
+        }
+    });
+}
+
+#[test]
 fn a_foreign_wait_for_a_home_outside_the_loop_ends_when_home_comes_by() {
     rounds(100, |_| {
         let Due { worker, shutdown, .. } = due();

@@ -84,6 +84,46 @@ fn grace_ends_with_its_time_and_not_before() {
     });
 }
 
+/// Not when it was asked for: home may be busy, or outside the loop, for longer than the grace period.
+#[test]
+fn grace_begins_when_home_sees_the_stop() {
+    /// What home has to do in it.
+    async fn work() {
+        for _ in 0..3 {
+            yield_now().await;
+        }
+    }
+    let ask_and_wait = |shutdown: &Shutdown, grace: Duration| {
+        shutdown.request();
+        let asked = Instant::now();
+        until(|| asked.elapsed() > grace);
+    };
+    let busy = |grace: Duration| {
+        let runtime = Builder::new().grace(grace).start("home").unwrap();
+        let release = hold(&runtime);
+        let task = runtime.spawner().spawn(work());
+        ask_and_wait(&runtime.shutdown_handle(), grace);
+        release.open();
+        task.wait().unwrap().is_ok()
+    };
+    let outside = |grace: Duration| {
+        let runtime = Builder::new().grace(grace).build().unwrap();
+        let task = runtime.spawn_local(work()).unwrap();
+        ask_and_wait(&runtime.shutdown_handle(), grace);
+        runtime.run().unwrap();
+        task.wait().unwrap().is_ok()
+    };
+    // Longer and longer: a machine that is busy may not get through three polls in the first ones.
+    watched(|| {
+        let graces = [5, 50, 500, 2000].map(Duration::from_millis);
+        assert!(graces.into_iter().any(busy), "no grace after a busy home");
+        assert!(
+            graces.into_iter().any(outside),
+            "no grace after a home outside the loop"
+        );
+    });
+}
+
 #[test]
 fn grace_ends_with_its_time_though_a_task_is_always_ready() {
     rounds(10, |_| {

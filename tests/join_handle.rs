@@ -288,6 +288,73 @@ fn a_handle_that_was_polled_and_dropped_only_detaches_and_lets_go_of_the_waker()
     assert_eq!(runtime.shutdown().wait().unwrap().completed, 1);
 }
 
+/// The last reference to a task frees plain memory, on whichever thread: what is user code has gone before.
+#[test]
+fn a_task_that_has_ended_holds_no_future_output_or_join_waker_however_long_its_waker_lives() {
+    watch!();
+    struct Joins;
+    impl std::task::Wake for Joins {
+        fn wake(self: Arc<Self>) {}
+    }
+    let runtime = Builder::new().start("home").unwrap();
+    for round in 0..600 {
+        let (log, joins) = (DropLog::new(), Arc::new(Joins));
+        let (future, output) = (log.probe(), log.probe());
+        let (give, given) = mpsc::channel();
+        let (send, receive) = oneshot::channel::<()>();
+        let mut handle = runtime.spawner().spawn(async move {
+            let _future = future;
+            std::future::poll_fn(|cx| {
+                let _ = give.send(cx.waker().clone());
+                Poll::Ready(())
+            })
+            .await;
+            let _ = receive.await;
+            output
+        });
+        let waker: Waker = given.recv().unwrap();
+        let join_waker = Waker::from(joins.clone());
+        assert_pending!(Pin::new(&mut handle).poll(&mut Context::from_waker(&join_waker)));
+        drop(join_waker);
+        match round % 6 {
+            // The handle goes before the end, at it, and after it.
+            0 => {
+                drop(handle);
+                assert_eq!(Arc::strong_count(&joins), 1, "a handle leaves no waker behind");
+                drop(send);
+            }
+            1 => {
+                drop(send);
+                drop(handle);
+            }
+            2 => {
+                drop(send);
+                until(|| handle.is_finished());
+                drop(handle);
+            }
+            // Nobody wants the output, or somebody has got it.
+            3 => {
+                handle.abort();
+                drop(handle);
+            }
+            4 => {
+                drop(send);
+                drop(handle.wait().unwrap().unwrap());
+            }
+            _ => {
+                handle.abort();
+                assert!(handle.wait().unwrap().unwrap_err().is_cancelled());
+            }
+        }
+        log.wait_for(2);
+        until(|| Arc::strong_count(&joins) == 1);
+        // The last reference, which drops nothing of ours.
+        waker.wake_by_ref();
+        drop(waker);
+        assert_eq!(log.len(), 2);
+    }
+}
+
 #[test]
 fn an_output_without_a_handle_is_dropped_at_home_and_one_with_a_handle_where_that_is() {
     watch!();

@@ -653,6 +653,56 @@ fn the_destructor_of_what_an_async_fd_holds_may_panic_on_its_way_home() {
 }
 
 #[test]
+fn the_destructor_of_an_output_a_payload_or_an_unrun_closure_may_use_the_runtime() {
+    rounds(100, |round| {
+        let runtime = Builder::new().start("home").unwrap();
+        let home = runtime.home().unwrap();
+        let told = Arc::new(AtomicUsize::new(0));
+        let meddler = || {
+            let (tell, spawner, shutdown) = (told.clone(), runtime.spawner(), runtime.shutdown_handle());
+            OnDrop(move || {
+                // Under a borrow of home's own, or a lock, one of these would panic or hang.
+                assert_eq!(thread::current().id(), home);
+                drop(spawn_local(async {}));
+                drop(spawner.spawn(async {}));
+                let aborted = spawn_local(pending::<()>());
+                aborted.abort();
+                assert!(poll_once(&mut { aborted }).is_pending());
+                let mut sleep = evbase::time::sleep(Duration::from_secs(1000));
+                assert!(poll_once(&mut sleep).is_pending());
+                assert!(poll_once(&mut shutdown.requested()).is_pending());
+                assert!(poll_once(&mut shutdown.terminated()).is_pending());
+                tell.fetch_add(1, SeqCst);
+            })
+        };
+        // Each of them is dropped at home: nobody else has a handle.
+        let release = common::hold(&runtime);
+        let output = meddler();
+        drop(runtime.spawner().spawn(async move { output }));
+        let payload = meddler();
+        drop(runtime.spawner().spawn(async move { resume_unwind(Box::new(payload)) }));
+        let closure = meddler();
+        let unrun = runtime.spawner().spawn_with(move || {
+            let _closure = &closure;
+            unreachable!("it was aborted");
+            #[allow(unreachable_code)]
+            async {}
+        });
+        unrun.abort();
+        if round % 2 == 0 {
+            drop(unrun);
+        }
+        release.open();
+        until(|| told.load(SeqCst) == 3);
+        // Two for each of them, one for this, and the one that held home; a third for each was aborted.
+        runtime.spawner().spawn(async {}).wait().unwrap().unwrap();
+        until(|| runtime.metrics().alive() == 0);
+        let report = runtime.shutdown().wait().unwrap();
+        assert_eq!((report.completed, report.cancelled, report.panicked), (6 + 1 + 2, 4, 1));
+    });
+}
+
+#[test]
 fn an_output_whose_destructor_panics_panics_where_its_handle_is_dropped_and_harms_nobody() {
     common::quiet_panics();
     rounds(100, |_| {

@@ -3,11 +3,17 @@
 
 mod common;
 
-use std::future::pending;
+use std::future::{Future, pending, poll_fn};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::task::Poll;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Tid, hold, mark, note, parked, tid_of, traced, until, until_parked, waker_of};
+use evbase::io::AsyncFd;
+use evbase::time::sleep;
 use evbase::{Builder, Runtime, spawn_local, yield_now};
 
 #[test]
@@ -206,4 +212,69 @@ fn a_busy_home_with_a_far_timer_and_no_descriptor_makes_no_system_call() {
             &calls[..calls.len().min(5)]
         );
     }
+}
+
+/// Whatever they do; and home itself deregisters before it closes.
+#[test]
+#[cfg_attr(evbase_libkqueue, ignore = "libkqueue has threads of its own")]
+fn no_foreign_thread_touches_the_kernel_queue() {
+    const NUMBER: &str = "evbase number ";
+    let trace = traced(
+        "write,close,epoll_ctl,epoll_wait,epoll_pwait,epoll_pwait2,epoll_create,epoll_create1",
+        || {
+            let runtime = parked(Builder::new());
+            let (waker, tid) = (waker_of(&runtime), tid_of(&runtime));
+            let (ours, _theirs) = UnixStream::pair().unwrap();
+            let fd = AsyncFd::new(ours).unwrap();
+            mark(tid);
+            note(&format!("{NUMBER}{};", fd.as_raw_fd()));
+            // In arrays: an output that is a future looks like a mistake.
+            let registered = runtime.spawner().spawn(async move {
+                let mut sleep = sleep(Duration::from_secs(3600));
+                poll_fn(|cx| {
+                    assert!(fd.poll_read_ready(cx).is_pending());
+                    assert!(Pin::new(&mut sleep).poll(cx).is_pending());
+                    Poll::Ready(())
+                })
+                .await;
+                ([fd], [sleep])
+            });
+            let ([fd], [mut sleep]) = registered.wait().unwrap().unwrap();
+            until_parked(tid);
+            waker.wake_by_ref();
+            runtime.spawner().spawn(pending::<()>()).abort();
+            sleep.reset(Instant::now() + Duration::from_secs(7200));
+            drop(sleep);
+            drop(fd);
+            runtime.spawner().spawn(async {}).wait().unwrap().unwrap();
+            until_parked(tid);
+            let shutdown = runtime.shutdown_handle();
+            shutdown.request();
+            drop(runtime);
+            shutdown.terminated().wait().unwrap();
+            mark(tid);
+        },
+    );
+    let Some(trace) = trace else {
+        return;
+    };
+    let abroad = trace.calls_abroad();
+    assert!(!abroad.is_empty());
+    let touches = abroad.iter().find(|line| line.contains("epoll_"));
+    assert_eq!(touches, None, "{:#?}", trace.lines());
+
+    let number = trace.lines().iter().find_map(|line| line.split_once(NUMBER)).unwrap();
+    let number = number.1.split(';').next().unwrap();
+    let home = trace.calls_at_home();
+    let at = |what: &str| home.iter().position(|line| line.contains(what));
+    let (_, queue) = home.iter().find_map(|line| line.split_once("epoll_ctl(")).unwrap();
+    let queue = queue.split(',').next().unwrap();
+    let added = at(&format!("epoll_ctl({queue}, EPOLL_CTL_ADD, {number},"));
+    let deleted = at(&format!("epoll_ctl({queue}, EPOLL_CTL_DEL, {number},"));
+    let closed = at(&format!("close({number}"));
+    assert!(added.is_some() && added < deleted && deleted < closed, "{home:#?}");
+    // And by home, as the last thing that it does with it.
+    let queue_closed = at(&format!("close({queue}"));
+    let last_touched = home.iter().rposition(|line| line.contains("epoll_"));
+    assert!(last_touched < queue_closed, "{home:#?}");
 }

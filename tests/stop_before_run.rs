@@ -6,9 +6,10 @@ mod common;
 use std::future::pending;
 use std::task::Poll;
 use std::thread;
+use std::time::Duration;
 
 use common::{Drops, poll_once, rounds};
-use evbase::{Cause, RunError, Runtime, SpawnErrorKind, WaitError};
+use evbase::{Builder, Cause, RunError, Runtime, SpawnErrorKind, Terminated, WaitError, yield_now};
 
 #[test]
 fn a_drop_closes_at_once_where_it_was_made() {
@@ -250,5 +251,126 @@ fn a_drop_a_wait_and_a_poll_that_race_close_it_once() {
         let report = shutdown.terminated().wait().unwrap();
         assert_eq!((report.cause, report.cancelled), (Cause::Requested, 1));
         assert_eq!(drops.count(), 1);
+    });
+}
+
+#[test]
+fn what_drives_enters_or_spawns_locally_binds_and_so_does_who_closes_but_nothing_else() {
+    type Call = fn(&Runtime);
+    let binds: [Call; 8] = [
+        |runtime| runtime.block_on(async {}).unwrap(),
+        |runtime| assert!(!runtime.turn(Some(Duration::ZERO)).unwrap().closed),
+        |runtime| drop(runtime.enter().unwrap()),
+        |runtime| drop(runtime.local_spawner().unwrap()),
+        |runtime| drop(runtime.spawn_local(async {}).unwrap()),
+        |runtime| {
+            runtime.shutdown_handle().request();
+            runtime.run().unwrap();
+        },
+        |runtime| {
+            runtime.shutdown_handle().request();
+            assert!(poll_once(&mut runtime.shutdown_handle().terminated()).is_ready());
+        },
+        |runtime| {
+            runtime.shutdown_handle().request();
+            runtime.shutdown_handle().terminated().wait().unwrap();
+        },
+    ];
+    let binds_not: Call = |runtime| {
+        let (spawner, shutdown) = (runtime.spawner(), runtime.shutdown_handle());
+        drop(spawner.spawn_with(|| async {}));
+        let mut task = spawner.spawn(async {});
+        assert!(poll_once(&mut task).is_pending() && !task.is_finished());
+        task.abort();
+        assert_eq!(task.wait().unwrap_err(), WaitError::Unbound);
+        assert!(poll_once(&mut shutdown.requested()).is_pending() && !shutdown.is_requested());
+        assert!(poll_once(&mut shutdown.terminated()).is_pending());
+        assert_eq!(shutdown.terminated().wait(), Err(WaitError::Unbound));
+        assert_eq!(
+            shutdown.terminated().wait_timeout(Duration::ZERO),
+            Err(WaitError::Unbound)
+        );
+        assert_eq!(runtime.metrics().alive(), 0);
+        assert!(!format!("{runtime:?}").is_empty());
+    };
+    rounds(100, |_| {
+        for bind in binds {
+            let runtime = Runtime::new().unwrap();
+            binds_not(&runtime);
+            thread::scope(|scope| scope.spawn(|| binds_not(&runtime)).join().unwrap());
+            assert_eq!(runtime.home(), None);
+            let home = thread::scope(|scope| {
+                let there = scope.spawn(|| {
+                    bind(&runtime);
+                    assert_eq!(runtime.home(), Some(thread::current().id()));
+                });
+                let home = there.thread().id();
+                there.join().unwrap();
+                home
+            });
+            assert_eq!(runtime.home(), Some(home), "the first one is home for ever");
+        }
+    });
+}
+
+#[test]
+fn its_grace_period_is_run_by_whoever_closes_it_unless_that_is_a_drop() {
+    type Close = fn(Runtime) -> Terminated;
+    let closes: [(Close, u64); 6] = [
+        (
+            |runtime| {
+                runtime.run().unwrap();
+                runtime.shutdown_handle().terminated()
+            },
+            1,
+        ),
+        (
+            |runtime| {
+                runtime.block_on(async {}).unwrap();
+                runtime.shutdown_handle().terminated()
+            },
+            1,
+        ),
+        (
+            |runtime| {
+                while !runtime.turn(None).unwrap().closed {}
+                runtime.shutdown_handle().terminated()
+            },
+            1,
+        ),
+        (
+            |runtime| {
+                let mut terminated = runtime.shutdown_handle().terminated();
+                assert!(poll_once(&mut terminated).is_ready());
+                terminated
+            },
+            1,
+        ),
+        (
+            |runtime| {
+                runtime.shutdown_handle().terminated().wait().unwrap();
+                runtime.shutdown_handle().terminated()
+            },
+            1,
+        ),
+        // Nobody has driven it: there is nothing to wait for.
+        (Runtime::shutdown, 0),
+    ];
+    rounds(100, |_| {
+        for (close, completed) in closes {
+            let runtime = Builder::new().grace(Duration::MAX).build().unwrap();
+            let task = runtime.spawner().spawn(async {
+                yield_now().await;
+                evbase::time::sleep(Duration::from_micros(50)).await;
+            });
+            runtime.shutdown_handle().request();
+            let mut terminated = close(runtime);
+            let Poll::Ready(report) = poll_once(&mut terminated) else {
+                panic!("it is not closed");
+            };
+            let expected = (Cause::Requested, completed, 1 - completed);
+            assert_eq!((report.cause, report.completed, report.cancelled), expected);
+            assert!(task.is_finished());
+        }
     });
 }

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::future::pending;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::SeqCst};
@@ -10,7 +12,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use common::{alone, parked, poll_once, until_parked};
+use common::{alone, parked, poll_once, rounds, until_parked};
 use evbase::{Builder, Cause, RunError, Runtime, Shutdown, spawn_local, yield_now};
 
 /// What the handler asks to stop.
@@ -21,6 +23,31 @@ static HANDLES: Mutex<Vec<&Shutdown>> = Mutex::new(Vec::new());
 static BEFORE: AtomicUsize = AtomicUsize::new(0);
 static CAME: AtomicUsize = AtomicUsize::new(0);
 static ERRNO_LOST: AtomicBool = AtomicBool::new(false);
+
+/// Counts what each thread allocates and frees.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: hands everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 fn errno() -> *mut libc::c_int {
     #[cfg(target_os = "linux")]
@@ -236,5 +263,58 @@ fn on_signals_requests_and_then_requests_now() {
         // SAFETY: a handler that does nothing stays.
         unsafe { libc::raise(libc::SIGUSR1) };
         assert!(!runtime.shutdown_handle().is_requested());
+    });
+}
+
+#[test]
+fn a_request_allocates_and_frees_nothing() {
+    rounds(100, |_| {
+        let unbound = Runtime::new().unwrap();
+        let outside = Runtime::new().unwrap();
+        outside.block_on(async {}).unwrap();
+        let sleeps = parked(Builder::new().grace(Duration::MAX));
+        let busy = Builder::new().start("home").unwrap();
+        let release = common::hold(&busy);
+        let closed = Runtime::new().unwrap();
+        closed.shutdown_handle().request();
+        closed.run().unwrap();
+        let runtimes = [unbound, outside, sleeps, busy, closed];
+        let handles = runtimes.each_ref().map(Runtime::shutdown_handle);
+        let before = ALLOCATIONS.get();
+        for handle in &handles {
+            let _ = handle.is_requested();
+            handle.request();
+            handle.request();
+            handle.request_now();
+            assert!(handle.is_requested());
+        }
+        assert_eq!(ALLOCATIONS.get(), before);
+        release.open();
+        drop(runtimes);
+        for handle in handles {
+            assert_eq!(handle.terminated().wait().unwrap().cause, Cause::Requested);
+        }
+    });
+}
+
+#[test]
+fn one_signal_ends_all_runtimes_that_wait_for_it_and_calls_older_handlers_as_well() {
+    alone(|| {
+        install();
+        let came = CAME.load(SeqCst);
+        let runtimes = [parked(Builder::new()), Runtime::new().unwrap()];
+        let _guards = runtimes
+            .each_ref()
+            .map(|runtime| runtime.shutdown_handle().on_signals(&[libc::SIGUSR1]).unwrap());
+        // SAFETY: the signal is handled.
+        unsafe { libc::raise(libc::SIGUSR1) };
+        assert_eq!(CAME.load(SeqCst), came + 1, "the handler that was there before");
+        for runtime in &runtimes {
+            assert!(runtime.shutdown_handle().is_requested());
+            assert_eq!(
+                runtime.shutdown_handle().terminated().wait().unwrap().cause,
+                Cause::Requested
+            );
+        }
     });
 }

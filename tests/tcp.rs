@@ -389,6 +389,35 @@ fn an_accept_that_is_dropped_takes_no_connection() {
     });
 }
 
+#[test]
+fn outside_of_any_loop_sockets_answer_with_an_error_and_work_afterwards() {
+    watch!();
+    use futures::executor::block_on as elsewhere;
+    // To bind, nothing has to be waited for.
+    let listener = elsewhere(TcpListener::bind(ANY_PORT)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stream, mut theirs) = with_std();
+    for error in [
+        elsewhere(TcpStream::connect(address)).map(drop).unwrap_err(),
+        elsewhere(listener.accept()).map(drop).unwrap_err(),
+        elsewhere(listener.incoming().next()).unwrap().map(drop).unwrap_err(),
+        elsewhere((&stream).read(&mut [0])).map(drop).unwrap_err(),
+        elsewhere((&stream).write(b"x")).map(drop).unwrap_err(),
+        elsewhere(stream.peek(&mut [0])).map(drop).unwrap_err(),
+        elsewhere(stream.readable()).unwrap_err(),
+    ] {
+        let text = error.to_string();
+        assert!(text.contains("outside") && text.contains("block_on"), "{text}");
+    }
+    theirs.write_all(b"y").unwrap();
+    block_on(async {
+        let (client, accepted) = futures::join!(TcpStream::connect(address), listener.accept());
+        client.unwrap();
+        accepted.unwrap();
+        assert_eq!((&stream).read(&mut [0]).await.unwrap(), 1);
+    });
+}
+
 // ---- Halves ----
 
 #[test]

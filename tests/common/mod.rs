@@ -572,6 +572,12 @@ impl Trace {
         self.lines.iter().filter(is_call).collect()
     }
 
+    /// What all others have called.
+    pub(crate) fn calls_abroad(&self) -> Vec<&String> {
+        let is_abroad = |line: &&String| line.split_whitespace().next() != Some(&*self.home);
+        self.lines.iter().filter(is_abroad).collect()
+    }
+
     /// How many writes went to a notify descriptor, an eventfd or a pipe.
     pub(crate) fn notify_writes(&self) -> usize {
         let to_eventfd = r#", "\1\0\0\0\0\0\0\0", 8"#;

@@ -1,0 +1,79 @@
+//! Imports go one way: adapters -> runtime -> executor and base, which don't know each other.
+
+use std::fs;
+use std::path::Path;
+
+/// The code of a layer, without comments and tests: each line with where it is.
+fn code(layer: &Path, lines: &mut Vec<(String, String)>) {
+    if layer.ends_with("tests.rs") || layer.ends_with("models.rs") {
+        return;
+    }
+    if layer.is_dir() {
+        for entry in fs::read_dir(layer).unwrap() {
+            code(&entry.unwrap().path(), lines);
+        }
+        return;
+    }
+    let text = fs::read_to_string(layer).unwrap();
+    let without_tests = text.lines().take_while(|line| *line != "mod tests {");
+    for (number, line) in without_tests.enumerate() {
+        let code = line.split("//").next().unwrap().to_owned();
+        lines.push((format!("{}:{}", layer.display(), number + 1), code));
+    }
+}
+
+/// Of the crate, a layer names only `others`; and nothing of `unknown`.
+fn assert_knows(layers: &[&str], others: &[&str], unknown: &[&str]) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut lines = Vec::new();
+    layers.iter().for_each(|layer| code(&source.join(layer), &mut lines));
+    assert!(lines.len() > 50, "{layers:?}");
+    for (place, line) in lines {
+        for (at, _) in line.match_indices("crate::") {
+            let named = &line[at + "crate::".len()..];
+            let mut known = layers
+                .iter()
+                .map(|layer| layer.trim_end_matches(".rs"))
+                .chain(others.iter().copied());
+            assert!(
+                known.any(|layer| named.starts_with(layer)),
+                "{place} imports more than {others:?}: {line}"
+            );
+        }
+        for word in unknown {
+            assert!(!line.contains(word), "{place} knows of {word:?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn the_base_knows_nothing_of_the_rest_and_no_future_waker_or_task() {
+    assert_knows(
+        &["base"],
+        &[],
+        &["Future", "std::future", "std::task", "Waker", "futures"],
+    );
+}
+
+#[test]
+fn the_executor_knows_no_base_and_no_descriptor() {
+    assert_knows(
+        &["executor"],
+        &["sync"],
+        &["std::os", "libc", "RawFd", "OwnedFd", "Instant", "std::io"],
+    );
+}
+
+#[test]
+fn the_runtime_knows_no_adapter() {
+    assert_knows(&["runtime"], &["executor", "base", "sync"], &[]);
+}
+
+#[test]
+fn the_adapters_know_the_runtime_and_no_executor() {
+    assert_knows(
+        &["io", "time", "net", "unblock.rs"],
+        &["runtime", "base"],
+        &["crate::executor"],
+    );
+}
