@@ -317,6 +317,48 @@ fn a_sleep_that_was_reset_abroad_keeps_the_new_deadline() {
 }
 
 #[test]
+fn a_sleep_that_was_reset_abroad_wakes_its_task_at_the_new_deadline() {
+    watch!();
+    let runtime = Runtime::new().unwrap();
+    for _ in 0..20 {
+        let sleep = Arc::new(Mutex::new(sleep(HOUR)));
+        let polled = sleep.clone();
+        let task = runtime.spawn_local(poll_fn(move |cx| Pin::new(&mut *polled.lock().unwrap()).poll(cx)));
+        let task = task.unwrap();
+        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polls, 1);
+        let deadline = Instant::now() + MS;
+        thread::spawn(move || sleep.lock().unwrap().reset(deadline))
+            .join()
+            .unwrap();
+        turn_until(&runtime, || task.is_finished());
+        assert!(Instant::now() >= deadline);
+    }
+}
+
+#[test]
+fn a_sleep_that_was_reset_abroad_to_a_later_deadline_is_not_ready_at_the_first() {
+    watch!();
+    let runtime = Runtime::new().unwrap();
+    for _ in 0..20 {
+        let first = Instant::now() + MS;
+        let sleep = Arc::new(Mutex::new(sleep_until(first)));
+        let polled = sleep.clone();
+        let task = runtime.spawn_local(poll_fn(move |cx| Pin::new(&mut *polled.lock().unwrap()).poll(cx)));
+        let task = task.unwrap();
+        runtime.turn(Some(Duration::ZERO)).unwrap();
+        let later = first + 5 * MS;
+        thread::spawn(move || sleep.lock().unwrap().reset(later))
+            .join()
+            .unwrap();
+        // The first deadline has come before home hears of the second one.
+        while Instant::now() < first {}
+        turn_until(&runtime, || task.is_finished());
+        // Unless this thread was so late that it was over before it was polled.
+        assert!(Instant::now() >= later);
+    }
+}
+
+#[test]
 fn a_sleep_moves_to_the_loop_that_polls_it() {
     watch!();
     let (a, b) = (Runtime::new().unwrap(), Builder::new().start("b").unwrap());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::after;
 use crate::base::{TimerKey, Until};
-use crate::runtime::{context, registry};
+use crate::runtime::{Home, context, registry};
 
 /// Sleeps for a duration, counted from this call.
 ///
@@ -76,25 +76,32 @@ impl Sleep {
             match context::home(armed.home.get()) {
                 Some(home) if home.reset(armed.key, deadline) => {}
                 Some(_) => self.armed = None,
-                None => self.disarm(),
+                None => self.send_home(move |home, key| {
+                    home.reset(key, deadline);
+                }),
             }
         }
     }
 
     fn disarm(&mut self) {
-        let Some(Armed { home, key }) = self.armed.take() else {
-            return;
-        };
-        let id = home.get();
-        if let Some(home) = context::home(id) {
-            home.disarm(key);
-        } else if let Some(shared) = registry::find(id)
+        match self.armed.map(|armed| (context::home(armed.home.get()), armed.key)) {
+            Some((Some(home), key)) => home.disarm(key),
+            Some((None, _)) => self.send_home(|home, key| home.disarm(key)),
+            None => {}
+        }
+        self.armed = None;
+    }
+
+    /// Does something to the timer, on the home that it is armed with, which is elsewhere.
+    fn send_home(&self, action: impl FnOnce(&Home, TimerKey) + Send + 'static) {
+        if let Some(Armed { home, key }) = self.armed
+            && let Some(shared) = registry::find(home.get())
             && !shared.is_forked()
         {
             // A closed inbox means that the timer is gone.
             let _ = shared.inbox().send(move || {
-                if let Some(home) = context::home(id) {
-                    home.disarm(key);
+                if let Some(home) = context::home(home.get()) {
+                    action(&home, key);
                 }
             });
         }
@@ -115,9 +122,11 @@ impl Future for Sleep {
             .armed
             .is_some_and(|armed| armed.home.get() == home.id() && home.has_fired(armed.key))
         {
-            // The base has read the clock.
             self.armed = None;
-            return Poll::Ready(());
+            // A reset abroad may not have arrived before the timer fired.
+            if Instant::now() >= self.deadline {
+                return Poll::Ready(());
+            }
         }
         let until = home.until(self.deadline);
         if until.is_none_or(Until::is_near) && Instant::now() >= self.deadline {
