@@ -83,6 +83,32 @@ fn a_wait_at_home_of_a_runtime_that_is_stopped_meanwhile_ends_with_cancelled() {
 }
 
 #[test]
+fn a_wait_at_home_in_the_grace_period_ends_with_its_task_and_not_with_the_runtime() {
+    watch!();
+    for _ in 0..50 {
+        let runtime = Builder::new().grace(std::time::Duration::from_secs(5)).build().unwrap();
+        let other = runtime.spawn_local(pending::<()>()).unwrap();
+        let handle = runtime
+            .spawn_local(async {
+                evbase::Shutdown::current().requested().await;
+                evbase::time::sleep(std::time::Duration::from_micros(50)).await;
+                5
+            })
+            .unwrap();
+        runtime.shutdown_handle().request();
+        assert_eq!(handle.wait().unwrap().unwrap(), 5);
+        assert!(
+            !other.is_finished(),
+            "the wait has waited for the end of the grace period"
+        );
+        other.abort();
+        // The next call goes on with the grace period.
+        let report = runtime.run().unwrap();
+        assert_eq!((report.completed, report.cancelled), (1, 1));
+    }
+}
+
+#[test]
 fn a_wait_that_is_refused_detaches_the_task_which_runs_all_the_same() {
     watch!();
     let runtime = Runtime::new().unwrap();

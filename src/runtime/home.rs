@@ -231,7 +231,8 @@ impl Home {
                 let root = goal.root.take().filter(|_| root_alive);
                 return self.close(seen, root).map(Exit::Closed);
             }
-            if grace.is_none() && (root_done || goal.until.is_some_and(|done| done())) {
+            // A wait for something ends with it, also in the grace period: the end is for the next call.
+            if (grace.is_none() && root_done) || goal.until.is_some_and(|done| done()) {
                 return Ok(Exit::Done);
             }
             let mut timeout = grace.map(until);
