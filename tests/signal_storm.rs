@@ -1,7 +1,7 @@
 //! Home is hit by ten thousand signals a second, whose handler doesn't restart what it interrupts, while it serves sockets,
 //! timers and tasks from abroad: every call that is interrupted is made again, and nothing is lost.
 
-#![cfg(unix)]
+#![cfg(all(unix, feature = "net", feature = "unblock"))]
 
 mod util;
 

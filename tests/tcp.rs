@@ -1,6 +1,8 @@
 //! TCP over the loop: connections are made, refused, split, shut down and closed as a user of sockets expects; and no
 //! short read ever hides what came behind it.
 
+#![cfg(feature = "net")]
+
 mod util;
 
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};

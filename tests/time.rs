@@ -336,6 +336,28 @@ fn a_sleep_that_was_reset_abroad_wakes_its_task_at_the_new_deadline() {
 }
 
 #[test]
+fn the_last_reset_counts_whether_it_was_at_home_or_abroad() {
+    watch!();
+    let runtime = Runtime::new().unwrap();
+    for _ in 0..20 {
+        let sleep = Arc::new(Mutex::new(sleep(HOUR)));
+        let polled = sleep.clone();
+        let task = runtime.spawn_local(poll_fn(move |cx| Pin::new(&mut *polled.lock().unwrap()).poll(cx)));
+        let task = task.unwrap();
+        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polls, 1);
+        let abroad = sleep.clone();
+        thread::spawn(move || abroad.lock().unwrap().reset(Instant::now() + 2 * HOUR))
+            .join()
+            .unwrap();
+        // What was sent from abroad hasn't arrived yet.
+        let deadline = Instant::now() + MS;
+        sleep.lock().unwrap().reset(deadline);
+        turn_until(&runtime, || task.is_finished());
+        assert!(Instant::now() >= deadline);
+    }
+}
+
+#[test]
 fn a_sleep_that_was_reset_abroad_to_a_later_deadline_is_not_ready_at_the_first() {
     watch!();
     let runtime = Runtime::new().unwrap();

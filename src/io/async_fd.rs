@@ -19,8 +19,8 @@ use crate::runtime::{Direction, Ready, context, registry};
 /// Any pollable descriptor (a socket, a pipe, a terminal, an eventfd, a timerfd, ...) on the loop.
 ///
 /// It can be made and dropped on any thread. The first loop that polls it becomes its home: that loop's base watches the
-/// descriptor, until the object is dropped. Dropped on another thread, it travels home and is closed there, after it was
-/// deregistered. A future that holds a reference to it is `Send` if `T: Sync`.
+/// descriptor, until the object is dropped. Dropped on another thread, it travels home and is closed there when home
+/// next runs, after it was deregistered; in the child of a fork only the child's copy is closed. A future that holds a reference to it is `Send` if `T: Sync`.
 ///
 /// Any number of tasks may wait for each direction, by whichever method; an event wakes them all.
 ///
@@ -200,13 +200,14 @@ impl<T: AsFd> AsyncFd<T> {
         Poll::Ready(Ok(guard))
     }
 
-    /// Runs `operation`, a read, whenever the descriptor is ready, until it gives anything but `WouldBlock`.
+    /// Runs `operation`, a read, whenever the descriptor is ready, until it gives anything but `WouldBlock` or
+    /// `Interrupted`.
     pub async fn read_with<R>(&self, mut operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
         poll_fn(|cx| self.poll_io(Direction::Read, cx, &mut operation)).await
     }
 
     /// Runs `operation`, a write, at once and then whenever the descriptor has room, until it gives anything but
-    /// `WouldBlock`.
+    /// `WouldBlock` or `Interrupted`.
     pub async fn write_with<R>(&self, mut operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
         poll_fn(|cx| self.poll_io(Direction::Write, cx, &mut operation)).await
     }

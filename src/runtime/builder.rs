@@ -106,7 +106,8 @@ impl Builder {
     /// Makes a runtime and a thread with that name, which binds and runs it; returns once it has bound. The handle is a
     /// foreign one from its birth: tasks come in through [`Runtime::spawner`].
     ///
-    /// The thread ends when the runtime is closed: [`Runtime::shutdown`] and its `wait` tell when.
+    /// The thread ends when the runtime is closed: [`Runtime::shutdown`] and its `wait` tell when. Should the kernel refuse to
+    /// wait, the thread ends as well, and the runtime closes with the cause [`HomeExited`](crate::Cause::HomeExited).
     ///
     /// # Errors
     ///

@@ -79,7 +79,10 @@ const NO_CONTEXT: &str = "evbase: no runtime here: this has to be called inside 
 /// | this one, inside a task of the runtime | the loop closes after that poll |
 /// | this one, outside of the loop | closes before `drop` returns, grace period included |
 /// | another one, outside of the loop | home closes when it next makes, drives or drops a runtime, polls the [`Terminated`], exits, or waits for something of another home, at once if it does already |
+/// | in a task that never returns | nothing can close: the drop returns, [`Terminated`] stays pending |
+/// | exiting from inside a task (`process::exit`) | nothing is dropped or closed; the process ends |
 /// | gone | it was closed then |
+/// | the parent's, in the child of a `fork` | the child closes its own copies of the descriptors; the parent goes on |
 ///
 /// [`shutdown`](Runtime::shutdown) does the same and says when it is done. A drop inside the loop of *another* runtime of the
 /// same thread counts as "outside of the loop": with a grace period, that loop waits for it.

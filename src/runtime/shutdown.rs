@@ -232,8 +232,10 @@ impl fmt::Debug for Requested {
 ///
 /// Any number of these may wait; dropping one cancels nothing. It can be awaited in any executor, on any thread. On the
 /// runtime's home thread, outside of its loop, polling it closes a runtime that was asked to stop, since nobody else can:
-/// that poll takes as long as the closing does, grace period included (but none inside the loop of another runtime). In the
-/// child of a fork it stays pending.
+/// that poll takes as long as the closing does, grace period included (but none inside the loop of another runtime). So it
+/// does on any thread, if the runtime has no home yet. In the child of a fork it stays pending.
+///
+/// A task that awaits the end of its own runtime holds up the grace period: it is one of the tasks that this waits for.
 ///
 /// Polled again after it was ready, it gives the same report.
 #[must_use = "futures do nothing unless polled; `wait` blocks"]
@@ -261,7 +263,8 @@ impl Terminated {
     ///
     /// [`WaitError::InsideLoop`] inside any evbase loop of this thread; [`WaitError::Unbound`] if no thread has driven the
     /// runtime yet and nobody has asked it to stop; [`WaitError::Forked`] in the child of a fork;
-    /// [`WaitError::ThreadExiting`] on a home thread that is exiting.
+    /// [`WaitError::ThreadExiting`] on a home thread that is exiting; [`WaitError::Io`] on a home thread if the operating
+    /// system refuses to wait.
     pub fn wait(mut self) -> Result<Report, WaitError> {
         loop {
             if let Some(report) = self.wait_until(None)? {
@@ -271,6 +274,10 @@ impl Terminated {
     }
 
     /// As [`wait`](Terminated::wait), for `timeout` at most: then `None`. A wait that timed out cancels nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`wait`](Terminated::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<Option<Report>, WaitError> {
         Self::new(self.shared.clone()).wait_until(Instant::now().checked_add(timeout))
     }

@@ -13,9 +13,13 @@ const LEAST_LATE: u64 = 1 << 17;
 /// In nanoseconds: no timer is put off any longer.
 const MOST_LATE: u64 = 1 << 20;
 
-/// How exact a timer has to be that is that many nanoseconds away.
-fn grid(left: u64) -> Grid {
+/// Fewer timers than that have nobody to share a wake-up with, as a rule.
+const FEW: usize = 64;
+
+/// How exact a timer has to be that is that many nanoseconds away, among so many others.
+fn grid(left: u64, others: usize) -> Grid {
     match left / SHARE {
+        _ if others < FEW => Grid::EXACT,
         ..=LEAST_LATE => Grid::EXACT,
         late => Grid::of_nanoseconds(late.min(MOST_LATE)),
     }
@@ -23,10 +27,10 @@ fn grid(left: u64) -> Grid {
 
 impl Home {
     /// How exact a timer of this runtime has to be.
-    fn grid(&self, until: Until) -> Grid {
+    fn grid(&self, until: Until, others: usize) -> Grid {
         match self.shared().settings.timer_slack {
             Some(_) => Grid::EXACT,
-            None => grid(until.left()),
+            None => grid(until.left(), others),
         }
     }
 
@@ -42,7 +46,10 @@ impl Home {
         }
         let waker = cx.waker().clone();
         let armed = match &mut *self.base() {
-            Some(base) => Ok(base.arm_until(until, self.grid(until), waker)),
+            Some(base) => {
+                let grid = self.grid(until, base.timers());
+                Ok(base.arm_until(until, grid, waker))
+            }
             None => Err(waker),
         };
         armed.ok()
@@ -72,7 +79,8 @@ impl Home {
     pub(crate) fn reset(&self, key: TimerKey, deadline: Instant) -> bool {
         self.base().as_mut().is_some_and(|base| {
             let until = base.until(deadline);
-            base.reset_until(key, until, self.grid(until))
+            let grid = self.grid(until, base.timers());
+            base.reset_until(key, until, grid)
         })
     }
 
@@ -89,12 +97,13 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_short_timer_is_exact_and_a_long_one_late_by_a_part_of_its_length_or_a_millisecond() {
+    fn a_short_timer_is_exact_and_a_long_one_of_many_late_by_a_part_of_its_length_or_a_millisecond() {
         for left in [0, 1, 200_000, 20_000_000, LEAST_LATE * SHARE] {
-            assert_eq!(grid(left), Grid::EXACT, "{left}");
+            assert_eq!(grid(left, FEW), Grid::EXACT, "{left}");
         }
         for left in [34_000_000, 100_000_000, 999_999_999, 3_600_000_000_000, u64::MAX] {
-            let late = grid(left).nanoseconds();
+            assert_eq!(grid(left, FEW - 1), Grid::EXACT, "{left}");
+            let late = grid(left, FEW).nanoseconds();
             assert!(
                 late > LEAST_LATE && late <= left / 128 && late <= MOST_LATE,
                 "{left}: {late}"
@@ -112,7 +121,7 @@ mod tests {
             let context = runtime.enter();
             let home = crate::runtime::context::current().unwrap();
             let until = home.until(hour).unwrap();
-            assert_eq!(home.grid(until) == Grid::EXACT, slack.is_some());
+            assert_eq!(home.grid(until, FEW) == Grid::EXACT, slack.is_some());
             drop(context);
         }
     }

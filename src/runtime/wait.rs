@@ -15,7 +15,12 @@ impl<T> JoinHandle<T> {
     ///
     /// The outer one, which detaches the task: [`WaitError::InsideLoop`] inside any evbase loop of this thread;
     /// [`WaitError::Unbound`] if no thread has driven the runtime yet; [`WaitError::Forked`] in the child of a fork;
-    /// [`WaitError::ThreadExiting`] on a home thread that is exiting. The inner one is the task's own.
+    /// [`WaitError::ThreadExiting`] on a home thread that is exiting; [`WaitError::Io`] on a home thread if the operating
+    /// system refuses to wait. The inner one is the task's own.
+    ///
+    /// # Panics
+    ///
+    /// If the handle has given its output already.
     ///
     /// # Examples
     ///

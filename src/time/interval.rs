@@ -141,6 +141,10 @@ impl Stream for Interval {
 }
 
 /// The future of [`Interval::tick`].
+///
+/// # Panics
+///
+/// Polled outside of a runtime, as a [`Sleep`](super::Sleep).
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct Tick<'a> {

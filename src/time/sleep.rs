@@ -50,9 +50,22 @@ pub struct Sleep {
 /// A timer in some runtime's base. It may have fired.
 #[derive(Clone, Copy, Debug)]
 struct Armed {
-    /// Its id; not zero, which leaves room for "not armed".
+    /// The runtime's id, not zero, which leaves room for "not armed"; and [`RESET_ABROAD`].
     home: NonZeroU64,
     key: TimerKey,
+}
+
+/// In `Armed::home`: the timer was sent another deadline, which may not have arrived.
+const RESET_ABROAD: NonZeroU64 = NonZeroU64::new(1 << 63).unwrap();
+
+impl Armed {
+    fn home(self) -> u64 {
+        self.home.get() & !RESET_ABROAD.get()
+    }
+
+    fn is_reset_abroad(self) -> bool {
+        self.home.get() & RESET_ABROAD.get() != 0
+    }
 }
 
 impl Sleep {
@@ -72,19 +85,27 @@ impl Sleep {
     /// From any thread, but cheap at home only.
     pub fn reset(&mut self, deadline: Instant) {
         self.deadline = deadline;
-        if let Some(armed) = self.armed {
-            match context::home(armed.home.get()) {
-                Some(home) if home.reset(armed.key, deadline) => {}
-                Some(_) => self.armed = None,
-                None => self.send_home(move |home, key| {
+        let Some(armed) = &mut self.armed else {
+            return;
+        };
+        match context::home(armed.home()) {
+            Some(home) if !armed.is_reset_abroad() => {
+                if !home.reset(armed.key, deadline) {
+                    self.armed = None;
+                }
+            }
+            // What has been sent before is to arrive before.
+            _ => {
+                armed.home |= RESET_ABROAD;
+                self.send_home(move |home, key| {
                     home.reset(key, deadline);
-                }),
+                });
             }
         }
     }
 
     fn disarm(&mut self) {
-        match self.armed.map(|armed| (context::home(armed.home.get()), armed.key)) {
+        match self.armed.map(|armed| (context::home(armed.home()), armed.key)) {
             Some((Some(home), key)) => home.disarm(key),
             Some((None, _)) => self.send_home(|home, key| home.disarm(key)),
             None => {}
@@ -94,14 +115,14 @@ impl Sleep {
 
     /// Does something to the timer, on the home that it is armed with, which is elsewhere.
     fn send_home(&self, action: impl FnOnce(&Home, TimerKey) + Send + 'static) {
-        if let Some(Armed { home, key }) = self.armed
-            && let Some(shared) = registry::find(home.get())
+        if let Some(armed) = self.armed
+            && let Some(shared) = registry::find(armed.home())
             && !shared.is_forked()
         {
             // A closed inbox means that the timer is gone.
             let _ = shared.inbox().send(move || {
-                if let Some(home) = context::home(home.get()) {
-                    action(&home, key);
+                if let Some(home) = context::home(armed.home()) {
+                    action(&home, armed.key);
                 }
             });
         }
@@ -118,13 +139,13 @@ impl Future for Sleep {
                  block_on or in a task"
             );
         };
-        if self
-            .armed
-            .is_some_and(|armed| armed.home.get() == home.id() && home.has_fired(armed.key))
+        if let Some(armed) = self.armed
+            && armed.home() == home.id()
+            && home.has_fired(armed.key)
         {
             self.armed = None;
-            // A reset abroad may not have arrived before the timer fired.
-            if Instant::now() >= self.deadline {
+            // The base has read the clock, unless it was for another deadline.
+            if !armed.is_reset_abroad() || Instant::now() >= self.deadline {
                 return Poll::Ready(());
             }
         }
@@ -134,10 +155,10 @@ impl Future for Sleep {
             return Poll::Ready(());
         }
         match self.armed {
-            Some(armed) if armed.home.get() == home.id() && home.rearm_waker(armed.key, cx) => {
+            Some(armed) if armed.home() == home.id() && home.rearm_waker(armed.key, cx) => {
                 return Poll::Pending;
             }
-            Some(armed) if armed.home.get() != home.id() => self.disarm(),
+            Some(armed) if armed.home() != home.id() => self.disarm(),
             _ => {}
         }
         let Some(key) = until.and_then(|until| home.arm(until, cx)) else {

@@ -17,6 +17,10 @@ use super::sleep::{Sleep, sleep, sleep_until};
 /// The future is polled first: one that is ready at its last moment is ready. It is dropped with the returned future, so
 /// that this is as cancel-safe as the future is.
 ///
+/// # Panics
+///
+/// When the returned future is polled outside of a runtime, unless the inner one is ready at once.
+///
 /// # Examples
 ///
 /// ```
