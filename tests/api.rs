@@ -1,6 +1,8 @@
 //! What the compiler can prove of the public types: who may cross threads, who may move, who can be copied. And the
 //! errors: that they are errors, name the threads, and say what to do.
 
+#![cfg(feature = "net")]
+
 mod util;
 
 use std::any::Any;

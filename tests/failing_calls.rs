@@ -1,6 +1,7 @@
 //! What one failing system call does, and to whom: threads and fork handlers that can't be made, waits that fail while the
 //! runtime stops, a ring that fails, a kernel without exact waits, a listener without descriptors.
 
+#![cfg(feature = "net")]
 // The sanitizers put themselves in the place of the same functions.
 #![cfg(all(
     target_os = "linux",

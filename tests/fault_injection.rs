@@ -5,6 +5,7 @@
 //! done; of an error that passes, the work is done in a second try; accepted = completed + cancelled + panicked; each future
 //! was dropped once, at home; no descriptor is left, and none was closed twice; the number of system calls has a bound.
 
+#![cfg(feature = "net")]
 // The sanitizers put themselves in the place of the same functions.
 #![cfg(all(
     target_os = "linux",

@@ -1,5 +1,7 @@
 //! When the system has nothing left to give: clear errors, nothing lost, and everything works again afterwards.
 
+#![cfg(feature = "net")]
+
 mod util;
 
 use std::fs::File;

@@ -1,6 +1,7 @@
 //! Under a real seccomp filter that forbids system calls, as old sandboxes of containers do: without `epoll_pwait2`
 //! everything works, in milliseconds; without another call there is a clear error, and a clean end.
 
+#![cfg(feature = "net")]
 #![cfg(all(target_os = "linux", target_env = "gnu", not(evbase_libkqueue)))]
 
 mod common;
