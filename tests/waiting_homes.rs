@@ -167,8 +167,6 @@ fn a_wait_of_a_home_ends_at_its_deadline_and_not_before() {
 #[test]
 fn homes_that_wait_leave_nothing_behind() {
     alone(|| {
-        // What the first use opens for good is nobody's leak.
-        drop(Runtime::new().unwrap());
         let before = held();
         for _ in 0..50 {
             let workers: Vec<_> = (0..4).map(|_| Worker::new()).collect();

@@ -106,8 +106,6 @@ pub(crate) fn run(target: &'static str, mut program: impl FnMut(u64, &dyn Fn(Str
     });
 
     tell_of_crashes(target);
-    // What the first use opens for good is not a program's.
-    drop(evbase::Runtime::new().unwrap());
     let start = Instant::now();
     let until = start + Duration::from_secs(seconds.unwrap_or(SECONDS));
     let (mut programs, mut operations) = (0, 0);

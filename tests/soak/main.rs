@@ -97,8 +97,6 @@ fn soak(length: Duration, rests: u32) {
     heap::one_arena();
     watch::start(seed);
     watch::sit(Some(THREADS));
-    // What the first use opens for good is nobody's leak.
-    drop(evbase::Runtime::new().unwrap());
     let before = held();
     let gate = Arc::new(Gate {
         pause: AtomicBool::new(false),
