@@ -2,7 +2,7 @@
 //! that only says EAGAIN, no `epoll_ctl`, no write interest before a write has blocked, nothing for the notify descriptor.
 //! Counted by `strace`, in a process of the test's own; skipped where there is none.
 
-#![cfg(feature = "net")]
+#![cfg(all(feature = "net", not(evbase_libkqueue)))]
 
 mod common;
 

@@ -117,8 +117,11 @@ fn run_once(program: &Program) -> Result<u64, String> {
     Ok(operations)
 }
 
-/// How many descriptors are open, where that can be seen.
+/// How many descriptors are open, where that can be seen, and are ours: libkqueue has some, and closes late.
 fn descriptors() -> Option<usize> {
+    if cfg!(evbase_libkqueue) {
+        return None;
+    }
     std::fs::read_dir("/proc/self/fd").ok().map(Iterator::count)
 }
 
