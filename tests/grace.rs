@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use common::{Drops, Latch, MOMENT, OnDrop, hold, parked, poll_once, rounds, until, until_parked, watched};
 use evbase::io::AsyncFd;
 use evbase::{Builder, Cause, LocalSpawner, RunError, Runtime, Shutdown, spawn_local, yield_now};
+use futures::task::Spawn;
 
 #[test]
 fn grace_lets_tasks_finish() {
@@ -433,5 +434,27 @@ fn a_wait_with_a_timeout_at_home_runs_a_part_of_the_grace_period() {
         drop(release);
         let report = shutdown.terminated().wait_timeout(common::DEADLINE).unwrap().unwrap();
         assert_eq!((report.completed, report.cancelled), (1, 0));
+    });
+}
+
+#[test]
+fn the_status_of_a_spawner_says_what_a_spawn_would() {
+    rounds(50, |_| {
+        let runtime = Builder::new().grace(Duration::MAX).build().unwrap();
+        let (spawner, end) = (runtime.spawner(), runtime.shutdown_handle());
+        assert!(spawner.status().is_ok());
+        let abroad = spawner.clone();
+        let task = async move {
+            assert!(spawner.status().is_ok());
+            end.request();
+            // At home, the grace period takes tasks.
+            assert!(spawner.status().is_ok());
+            spawner.try_spawn(async {}).unwrap().await.unwrap();
+            let refused = thread::spawn(move || spawner.status().is_err() && spawner.try_spawn(async {}).is_err());
+            assert!(refused.join().unwrap());
+        };
+        runtime.spawn_local(task).unwrap();
+        assert_eq!(runtime.run().unwrap().panicked, 0);
+        assert!(abroad.status().is_err());
     });
 }

@@ -178,7 +178,12 @@ impl Spawn for Spawner {
     }
 
     fn status(&self) -> Result<(), FuturesSpawnError> {
-        if self.shared.is_forked() || self.shared.stops().requested() {
+        // At home, tasks are welcome in the grace period.
+        let refuses = match context::current().filter(|home| home.id() == self.shared.id()) {
+            Some(home) => !home.is_open(),
+            None => self.shared.stops().requested(),
+        };
+        if self.shared.is_forked() || refuses {
             return Err(FuturesSpawnError::shutdown());
         }
         Ok(())
