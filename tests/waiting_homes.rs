@@ -413,18 +413,28 @@ fn in_the_child_of_a_fork_a_handle_of_a_runtime_dropped_there_waits_for_nothing(
     });
 }
 
+/// Sets the soft limit; returns what it was.
+fn limit_descriptors(most: libc::rlim_t) -> libc::rlim_t {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both read or write the local during the call.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
+        let before = std::mem::replace(&mut limit.rlim_cur, most);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
+        before
+    }
+}
+
 #[test]
 fn a_home_can_wait_where_no_descriptor_may_be_watched_any_more() {
     alone(|| {
         let there = Builder::new().start("there").unwrap();
         let here = bound(Builder::new());
         // poll(2) takes no more descriptors than that.
-        let none = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
-        // SAFETY: reads the local.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &none) }, 0);
+        let limit = limit_descriptors(0);
         let release = Latch::new();
         let let_go = release.clone();
         let task = there.spawner().spawn(async move {
@@ -439,5 +449,6 @@ fn a_home_can_wait_where_no_descriptor_may_be_watched_any_more() {
         });
         assert_eq!(task.wait().unwrap().unwrap(), "output");
         other.join().unwrap();
+        limit_descriptors(limit);
     });
 }
