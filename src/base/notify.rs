@@ -5,7 +5,7 @@
 //!   Notifier::notify ── write(2) ──> [ fd ] ──> the kernel queue ──> the turn returns, `notified`
 //! ```
 //!
-//! The descriptor is an eventfd on Linux: registered edge-triggered and never read by the base, for each write
+//! The descriptor is an eventfd on Linux: registered edge-triggered and never read by a turn, for each write
 //! raises a fresh edge, even if the counter isn't zero. Everywhere else, and where there is no eventfd, it is a
 //! pipe: registered level-triggered, and emptied by the base.
 //!

@@ -20,7 +20,8 @@ use crate::runtime::{Direction, Ready, context, registry};
 ///
 /// It can be made and dropped on any thread. The first loop that polls it becomes its home: that loop's base watches the
 /// descriptor, until the object is dropped. Dropped on another thread, it travels home and is closed there when home
-/// next runs, after it was deregistered; in the child of a fork only the child's copy is closed. A future that holds a reference to it is `Send` if `T: Sync`.
+/// next runs, after it was deregistered; in the child of a fork only the child's copy is closed. A future that holds a
+/// reference to it is `Send` if `T: Sync`.
 ///
 /// Any number of tasks may wait for each direction, by whichever method; an event wakes them all.
 ///

@@ -72,7 +72,7 @@ pub(super) struct Goal<'a> {
 /// Why a loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exit {
-    /// The root is done, or the condition holds, and no stop was asked for.
+    /// The condition holds; or the root is done, and no stop was asked for.
     Done,
     /// The deadline has passed.
     TimedOut,

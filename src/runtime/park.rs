@@ -33,8 +33,8 @@ pub(super) fn block_on<F: Future + Unpin>(
     let parker = Arc::new(Parker::default());
     loop {
         let listening = Listening::begin();
-        let notifiers = listening.notifiers();
-        let due = listening.homes.iter().position(|home| home.is_due());
+        let Listening { homes, notifiers } = &listening;
+        let due = homes.iter().position(|home| home.is_due());
         let waker = match notifiers.get(due.unwrap_or(0)) {
             Some(notifier) => Waker::from(Arc::new(Bell(notifier.clone()))),
             None => Waker::from(parker.clone()),
@@ -48,7 +48,7 @@ pub(super) fn block_on<F: Future + Unpin>(
         }
         let rest = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let time_is_up = rest == Some(Duration::ZERO);
-        match due.map(|due| &listening.homes[due]) {
+        match due.map(|due| &homes[due]) {
             // One pass of its grace period, or its end; the bell ends the sleep in it.
             Some(home) => {
                 if let Err(RunError::Io(_)) = home.turn(rest) {
@@ -62,7 +62,7 @@ pub(super) fn block_on<F: Future + Unpin>(
             None if time_is_up => return Ok(None),
             None if notifiers.is_empty() => parker.park(rest),
             None => {
-                if Notifier::wait_for_any(&notifiers, rest).is_err() {
+                if Notifier::wait_for_any(notifiers, rest).is_err() {
                     thread::sleep(rest.map_or(NAP, |rest| rest.min(NAP)));
                 }
             }
@@ -73,23 +73,19 @@ pub(super) fn block_on<F: Future + Unpin>(
 /// The open homes of this thread, whose notifiers are used when they are asked to stop, while this lives.
 struct Listening {
     homes: Vec<Rc<Home>>,
+    notifiers: Vec<Notifier>,
 }
 
 impl Listening {
     fn begin() -> Self {
         let homes = context::homes();
+        let notifiers: Vec<_> = homes.iter().filter_map(|home| home.notifier()).collect();
+        // Before the look at what there is.
+        notifiers.iter().for_each(Notifier::clear);
         for home in &homes {
-            // Before the look at what there is.
-            if let Some(notifier) = home.notifier() {
-                notifier.clear();
-            }
             home.shared().inbox().listen(true);
         }
-        Self { homes }
-    }
-
-    fn notifiers(&self) -> Vec<Notifier> {
-        self.homes.iter().filter_map(|home| home.notifier()).collect()
+        Self { homes, notifiers }
     }
 }
 

@@ -66,6 +66,20 @@ impl Armed {
     fn is_reset_abroad(self) -> bool {
         self.home.get() & RESET_ABROAD.get() != 0
     }
+
+    /// Does something to the timer, at its home.
+    fn send_home(self, action: impl FnOnce(&Home, TimerKey) + Send + 'static) {
+        if let Some(shared) = registry::find(self.home())
+            && !shared.is_forked()
+        {
+            // A closed inbox means that the timer is gone.
+            let _ = shared.inbox().send(move || {
+                if let Some(home) = context::home(self.home()) {
+                    action(&home, self.key);
+                }
+            });
+        }
+    }
 }
 
 impl Sleep {
@@ -97,7 +111,7 @@ impl Sleep {
             // What has been sent before is to arrive before.
             _ => {
                 armed.home |= RESET_ABROAD;
-                self.send_home(move |home, key| {
+                armed.send_home(move |home, key| {
                     home.reset(key, deadline);
                 });
             }
@@ -105,26 +119,12 @@ impl Sleep {
     }
 
     fn disarm(&mut self) {
-        match self.armed.map(|armed| (context::home(armed.home()), armed.key)) {
-            Some((Some(home), key)) => home.disarm(key),
-            Some((None, _)) => self.send_home(|home, key| home.disarm(key)),
-            None => {}
-        }
-        self.armed = None;
-    }
-
-    /// Does something to the timer, on the home that it is armed with, which is elsewhere.
-    fn send_home(&self, action: impl FnOnce(&Home, TimerKey) + Send + 'static) {
-        if let Some(armed) = self.armed
-            && let Some(shared) = registry::find(armed.home())
-            && !shared.is_forked()
-        {
-            // A closed inbox means that the timer is gone.
-            let _ = shared.inbox().send(move || {
-                if let Some(home) = context::home(armed.home()) {
-                    action(&home, armed.key);
-                }
-            });
+        let Some(armed) = self.armed.take() else {
+            return;
+        };
+        match context::home(armed.home()) {
+            Some(home) => home.disarm(armed.key),
+            None => armed.send_home(|home, key| home.disarm(key)),
         }
     }
 }

@@ -401,7 +401,8 @@ impl Tid {
     }
 }
 
-/// Returns when the thread sleeps in the kernel's queue, or waits for something outside of its loop as a home (where that can be seen: elsewhere, after a while).
+/// Returns when the thread sleeps in the kernel's queue, or as a home that waits for something outside of its loop (where
+/// that can be seen: elsewhere, after a while).
 pub(crate) fn until_parked(thread: Tid) {
     if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         let path = format!("/proc/self/task/{}/syscall", thread.0);
