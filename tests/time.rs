@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use evbase::time::{Elapsed, MissedTick, Sleep, interval, interval_at, sleep, sleep_until, timeout, timeout_at};
-use evbase::{Builder, Runtime};
+use evbase::{Builder, JoinHandle, Runtime};
 use futures::future::{join_all, select};
 use futures::{FutureExt, StreamExt};
 use tokio_test::{assert_pending, assert_ready, task};
@@ -316,20 +316,27 @@ fn a_sleep_that_was_reset_abroad_keeps_the_new_deadline() {
     assert!(runtime.metrics().timers <= 2, "the first deadlines are gone");
 }
 
+/// A sleep that others can reset, and the task that waits for it, which has been polled once.
+fn shared(runtime: &Runtime, sleep: Sleep) -> (Arc<Mutex<Sleep>>, JoinHandle<()>) {
+    let sleep = Arc::new(Mutex::new(sleep));
+    let polled = sleep.clone();
+    let task = runtime.spawn_local(poll_fn(move |cx| Pin::new(&mut *polled.lock().unwrap()).poll(cx)));
+    assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polls, 1);
+    (sleep, task.unwrap())
+}
+
+fn reset_abroad(sleep: &Mutex<Sleep>, deadline: Instant) {
+    thread::scope(|scope| drop(scope.spawn(|| sleep.lock().unwrap().reset(deadline))));
+}
+
 #[test]
 fn a_sleep_that_was_reset_abroad_wakes_its_task_at_the_new_deadline() {
     watch!();
     let runtime = Runtime::new().unwrap();
     for _ in 0..20 {
-        let sleep = Arc::new(Mutex::new(sleep(HOUR)));
-        let polled = sleep.clone();
-        let task = runtime.spawn_local(poll_fn(move |cx| Pin::new(&mut *polled.lock().unwrap()).poll(cx)));
-        let task = task.unwrap();
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polls, 1);
+        let (sleep, task) = shared(&runtime, sleep(HOUR));
         let deadline = Instant::now() + MS;
-        thread::spawn(move || sleep.lock().unwrap().reset(deadline))
-            .join()
-            .unwrap();
+        reset_abroad(&sleep, deadline);
         turn_until(&runtime, || task.is_finished());
         assert!(Instant::now() >= deadline);
     }
@@ -340,15 +347,8 @@ fn the_last_reset_counts_whether_it_was_at_home_or_abroad() {
     watch!();
     let runtime = Runtime::new().unwrap();
     for _ in 0..20 {
-        let sleep = Arc::new(Mutex::new(sleep(HOUR)));
-        let polled = sleep.clone();
-        let task = runtime.spawn_local(poll_fn(move |cx| Pin::new(&mut *polled.lock().unwrap()).poll(cx)));
-        let task = task.unwrap();
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polls, 1);
-        let abroad = sleep.clone();
-        thread::spawn(move || abroad.lock().unwrap().reset(Instant::now() + 2 * HOUR))
-            .join()
-            .unwrap();
+        let (sleep, task) = shared(&runtime, sleep(HOUR));
+        reset_abroad(&sleep, Instant::now() + 2 * HOUR);
         // What was sent from abroad hasn't arrived yet.
         let deadline = Instant::now() + MS;
         sleep.lock().unwrap().reset(deadline);
@@ -363,19 +363,13 @@ fn a_sleep_that_was_reset_abroad_to_a_later_deadline_is_not_ready_at_the_first()
     let runtime = Runtime::new().unwrap();
     for _ in 0..20 {
         let first = Instant::now() + MS;
-        let sleep = Arc::new(Mutex::new(sleep_until(first)));
-        let polled = sleep.clone();
-        let task = runtime.spawn_local(poll_fn(move |cx| Pin::new(&mut *polled.lock().unwrap()).poll(cx)));
-        let task = task.unwrap();
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        let (sleep, task) = shared(&runtime, sleep_until(first));
         if task.is_finished() {
             // This thread was so late that the first deadline was over.
             continue;
         }
         let later = first + 5 * MS;
-        thread::spawn(move || sleep.lock().unwrap().reset(later))
-            .join()
-            .unwrap();
+        reset_abroad(&sleep, later);
         // The first deadline has come before home hears of the second one.
         while Instant::now() < first {}
         turn_until(&runtime, || task.is_finished());
@@ -799,4 +793,22 @@ fn sleeps_are_dropped_by_the_end_of_the_runtime_without_a_panic() {
     assert_eq!(report.cancelled, 10);
     drop(tell);
     assert_eq!(told.iter().count(), 10);
+}
+
+/// Counted in sleeps of the loop: a machine that is busy has fewer.
+#[test]
+fn many_long_sleeps_share_wake_ups_unless_a_timer_slack_is_set() {
+    watch!();
+    let parks = |builder: Builder| {
+        let runtime = builder.build().unwrap();
+        let start = Instant::now() + 150 * MS;
+        let sleeps = (0..1000).map(|n| sleep_until(start + Duration::from_micros(20) * n));
+        runtime.block_on(join_all(sleeps)).unwrap();
+        runtime.metrics().parks
+    };
+    // The first 64 are exact, and the rest are twenty milliseconds of half a millisecond each.
+    let few = parks(Builder::new());
+    assert!(few <= 64 + 50, "{few}");
+    let exact = (0..10).map(|_| parks(Builder::new().timer_slack(Duration::from_nanos(1))));
+    assert!(exact.into_iter().any(|many| many > few), "no more than {few}");
 }

@@ -2,6 +2,7 @@
 //! close when they are asked to, and what is sent to them waits for the next run.
 
 mod common;
+mod util;
 
 use std::future::{pending, poll_fn};
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
@@ -14,13 +15,23 @@ use common::{
     Drops, Held, Latch, MOMENT, OnDrop, Tid, Worker, alone, fork, held, mark, parked, rounds, tid_of, traced, until,
     until_parked,
 };
-use evbase::{Builder, Cause, Runtime, Shutdown, WaitError};
+use evbase::{Builder, Cause, JoinHandle, Runtime, Shutdown, WaitError};
+use util::limit_descriptors;
 
 /// A runtime that is at home here.
 fn bound(builder: Builder) -> Arc<Runtime> {
     let runtime = builder.build().unwrap();
     runtime.block_on(async {}).unwrap();
     Arc::new(runtime)
+}
+
+/// A task of a runtime with a thread of its own, which ends when the latch is opened.
+fn task_elsewhere() -> (Runtime, JoinHandle<()>, Latch) {
+    let there = Builder::new().start("there").unwrap();
+    let release = Latch::new();
+    let let_go = release.clone();
+    let task = there.spawner().spawn(async move { let_go.wait() });
+    (there, task, release)
 }
 
 /// On a home's thread: waits for the end of another one, then runs its own to its end. Gives the two causes.
@@ -117,16 +128,11 @@ fn a_stop_of_a_home_that_waits_runs_its_grace_period() {
 #[test]
 fn what_is_sent_to_a_home_that_waits_is_kept_for_its_next_run() {
     rounds(100, |_| {
-        let there = Builder::new().start("there").unwrap();
+        let (_there, task, release) = task_elsewhere();
         let worker = Worker::new();
         let here = worker.run(|| bound(Builder::new()));
-        let release = Latch::new();
-        let to_wait_for = {
-            let release = release.clone();
-            there.spawner().spawn(async move { release.wait() })
-        };
         let tid = worker.run(Tid::here);
-        let waits = worker.start(move || to_wait_for.wait().unwrap().unwrap());
+        let waits = worker.start(move || task.wait().unwrap().unwrap());
         until_parked(tid);
         let (polled, drops) = (Latch::new(), Drops::new());
         for _ in 0..10 {
@@ -304,10 +310,7 @@ fn a_wait_ends_at_its_deadline_in_spite_of_a_grace_period() {
 #[test]
 fn a_wait_ends_when_its_task_does_in_spite_of_a_grace_period() {
     rounds(100, |_| {
-        let there = Builder::new().start("there").unwrap();
-        let release = Latch::new();
-        let let_go = release.clone();
-        let task = there.spawner().spawn(async move { let_go.wait() });
+        let (_there, task, release) = task_elsewhere();
         let home = Worker::new();
         // In its grace period, the runtime waits for what its thread does after the wait.
         let (give, given) = futures::channel::oneshot::channel::<()>();
@@ -337,10 +340,7 @@ fn a_wait_ends_when_its_task_does_in_spite_of_a_grace_period() {
 #[test]
 fn a_wait_runs_no_destructor_that_its_caller_could_have_locked_out() {
     rounds(50, |_| {
-        let there = Builder::new().start("there").unwrap();
-        let release = Latch::new();
-        let let_go = release.clone();
-        let task = there.spawner().spawn(async move { let_go.wait() });
+        let (_there, task, release) = task_elsewhere();
         let home = Worker::new();
         let lock = Arc::new(Mutex::new(()));
         let here = home.run(|| bound(Builder::new()));
@@ -413,21 +413,6 @@ fn in_the_child_of_a_fork_a_handle_of_a_runtime_dropped_there_waits_for_nothing(
     });
 }
 
-/// Sets the soft limit; returns what it was.
-fn limit_descriptors(most: libc::rlim_t) -> libc::rlim_t {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: both read or write the local during the call.
-    unsafe {
-        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
-        let before = std::mem::replace(&mut limit.rlim_cur, most);
-        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
-        before
-    }
-}
-
 #[test]
 fn a_home_can_wait_where_no_descriptor_may_be_watched_any_more() {
     alone(|| {
@@ -451,4 +436,30 @@ fn a_home_can_wait_where_no_descriptor_may_be_watched_any_more() {
         other.join().unwrap();
         limit_descriptors(limit);
     });
+}
+
+#[test]
+fn stops_of_a_home_that_waits_cost_one_write_for_each_level_at_most() {
+    let trace = traced("write", || {
+        let (_there, task, release) = task_elsewhere();
+        let home = Worker::new();
+        let here = home.run(|| bound(Builder::new()));
+        let tid = home.run(Tid::here);
+        let waits = home.start(move || task.wait().unwrap().unwrap());
+        until_parked(tid);
+        let end = here.shutdown_handle();
+        mark(tid);
+        for _ in 0..100 {
+            end.request();
+            end.request_now();
+        }
+        end.terminated().wait().unwrap();
+        mark(tid);
+        release.open();
+        waits.recv().unwrap();
+    });
+    if let Some(trace) = trace {
+        let writes = trace.notify_writes();
+        assert!(writes == 1 || writes == 2, "{writes} {:#?}", trace.lines());
+    }
 }

@@ -172,8 +172,8 @@ pub fn open_descriptors() -> Vec<i32> {
         .collect()
 }
 
-/// Sets the soft limit of open descriptors.
-pub fn limit_descriptors(most: usize) {
+/// Sets the soft limit of open descriptors, and says what it was.
+pub fn limit_descriptors(most: usize) -> usize {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
@@ -181,8 +181,10 @@ pub fn limit_descriptors(most: usize) {
     // SAFETY: both calls read or write the local for their length.
     unsafe {
         assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
+        let before = limit.rlim_cur;
         limit.rlim_cur = (most as libc::rlim_t).min(limit.rlim_max);
         assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
+        before as usize
     }
 }
 
