@@ -8,10 +8,12 @@ use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::binding::ThreadNumber;
 use super::home::Home;
+use super::shared::Shared;
 use crate::base::fork;
 use crate::executor::current;
 
@@ -96,6 +98,19 @@ pub(crate) fn home(id: u64) -> Option<Rc<Home>> {
         })
         .ok()
         .flatten()
+}
+
+/// Home's half of a runtime, if this thread is its home and it is not closed.
+pub(crate) fn home_of(shared: &Arc<Shared>) -> Option<Rc<Home>> {
+    // In the guard's destructor the list can't be reached any more; the home that it closes is a context then.
+    if let Some(home) = find(|home| Arc::ptr_eq(home.shared(), shared)) {
+        return Some(home);
+    }
+    let homes = BOUND.try_with(|bound| {
+        let homes = bound.homes.borrow();
+        homes.iter().find(|home| Arc::ptr_eq(home.shared(), shared)).cloned()
+    });
+    homes.ok().flatten()
 }
 
 /// All homes on this thread that are not gone, but for those of the parent in the child of a fork.

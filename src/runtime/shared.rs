@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::Duration;
 
 use super::binding::Binding;
-use super::home::Base;
+use super::context;
+use super::home::{Base, Home};
 use super::metrics::Counters;
 use super::registry;
 use super::shutdown::Report;
@@ -84,6 +86,24 @@ impl Shared {
 
     pub(crate) fn home(&self) -> Option<ThreadId> {
         self.binding.home()
+    }
+
+    /// Does something to home's half: at once if this is home, else by a message. Where there is nothing to do it to any
+    /// more (home has closed, or is in the parent process), the action is dropped here.
+    pub(crate) fn at_home(self: &Arc<Self>, action: impl FnOnce(&Rc<Home>) + Send + 'static) {
+        if self.is_forked() {
+            return;
+        }
+        if let Some(home) = context::home_of(self) {
+            return action(&home);
+        }
+        let shared = self.clone();
+        let refused = self.inbox.send(move || {
+            if let Some(home) = context::home_of(&shared) {
+                action(&home);
+            }
+        });
+        drop(refused);
     }
 
     /// What became of the runtime, once everything is freed. Never, in the child of a fork, where another thread of the
