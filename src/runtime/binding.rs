@@ -25,10 +25,8 @@ pub(crate) struct Binding<B> {
 pub(crate) enum Claim<B> {
     /// It is home from now on, and has got what was kept for it.
     Won(B),
-    /// It is home since earlier.
-    Home,
-    /// Another thread is.
-    NotHome(ThreadId),
+    /// A thread is home already.
+    Lost,
 }
 
 impl<B> Binding<B> {
@@ -62,8 +60,7 @@ impl<B> Binding<B> {
                 self.home.store(me, Release);
                 Claim::Won(kept)
             }
-            None if self.is_home(me) => Claim::Home,
-            None => Claim::NotHome(self.home().expect("evbase: a bound runtime knows its home")),
+            None => Claim::Lost,
         }
     }
 }

@@ -5,12 +5,11 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use super::Runtime;
 use super::context;
 use super::error::RunError;
 use super::home::{Goal, Home};
+use super::runtime::Runtime;
 use super::shared::{Settings, Shared};
-use crate::base::Backend;
 
 /// Makes a [`Runtime`] with other settings than the default ones, or one on a thread of its own.
 ///
@@ -33,7 +32,6 @@ use crate::base::Backend;
 #[must_use = "a builder makes nothing before `build` or `start`"]
 pub struct Builder {
     settings: Settings,
-    backend: Backend,
 }
 
 impl Default for Builder {
@@ -43,8 +41,7 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// The default settings: no grace period, a look at the kernel every 64 polls, the thread's own timer slack, the
-    /// platform's backend.
+    /// The default settings: no grace period, a look at the kernel every 64 polls, the thread's own timer slack.
     pub fn new() -> Self {
         Self {
             settings: Settings {
@@ -52,7 +49,6 @@ impl Builder {
                 event_interval: 64,
                 timer_slack: None,
             },
-            backend: Backend::default(),
         }
     }
 
@@ -80,18 +76,12 @@ impl Builder {
         self
     }
 
-    /// Which kernel queue to use; the platform's by default.
-    pub fn backend(mut self, backend: Backend) -> Self {
-        self.backend = backend;
-        self
-    }
-
     /// Makes a runtime that the first thread to drive it makes its own.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for an event interval of zero; `Unsupported` for a backend that this platform lacks; what the
-    /// operating system says when there are no descriptors or memory left.
+    /// `InvalidInput` for an event interval of zero; what the operating system says when there are no descriptors or memory
+    /// left.
     pub fn build(self) -> io::Result<Runtime> {
         if self.settings.event_interval == 0 {
             return Err(io::Error::new(
@@ -99,15 +89,16 @@ impl Builder {
                 "an event interval of 0 would never poll a task; the default is 64",
             ));
         }
-        context::sweep();
-        Shared::new(self.settings, self.backend).map(Runtime::new_unbound)
+        context::sweep(None);
+        Shared::new(self.settings).map(Runtime::unbound)
     }
 
     /// Makes a runtime and a thread with that name, which binds and runs it; returns once it has bound. The handle is a
     /// foreign one from its birth: tasks come in through [`Runtime::spawner`].
     ///
     /// The thread ends when the runtime is closed: [`Runtime::shutdown`] and its `wait` tell when. Should the kernel refuse to
-    /// wait, the thread ends as well, and the runtime closes with the cause [`HomeExited`](crate::Cause::HomeExited).
+    /// wait, the thread ends as well, and the runtime closes with the cause [`HomeExited`](crate::Cause::HomeExited); its
+    /// [`Report`](crate::Report::wait_error) has the code.
     ///
     /// # Errors
     ///
@@ -143,5 +134,9 @@ fn be_home(shared: &Arc<Shared>, bound: &mpsc::SyncSender<Result<(), RunError>>)
     };
     let _ = bound.send(Ok(()));
     // If the kernel refuses to wait, the thread ends, and its guard closes the runtime.
-    let _ = home.drive(Goal::default());
+    if let Err(RunError::Io(error)) = home.drive(Goal::default())
+        && let Some(code) = error.raw_os_error()
+    {
+        let _ = shared.wait_error.set(code);
+    }
 }

@@ -1,24 +1,35 @@
 //! What a thread knows of the runtimes that are at home on it.
 //!
-//! Two lists: the runtimes *bound* here, whose guard closes them when the thread exits; and the stack of *contexts*
-//! (running loops and `EnterGuard`s), of which the innermost serves the free functions. The stack has no destructor, so
-//! that it is there for the destructors of other thread-locals, and while the guard closes what is left.
+//! The runtimes *bound* here, whose guard closes them when the thread exits; those without a home whose end somebody here
+//! waits for; the bell by which both are heard; and the stack of *contexts* (running loops and `EnterGuard`s), of which the
+//! innermost serves the free functions. The stack has no destructor, so that it is there for the destructors of other
+//! thread-locals, and while the guard closes what is left.
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 
+use super::bell::Bell;
 use super::binding::ThreadNumber;
 use super::home::Home;
 use super::shared::Shared;
 use crate::base::fork;
 use crate::executor::current;
+use crate::sync;
 
 thread_local! {
-    static BOUND: Bound = const { Bound { homes: RefCell::new(Vec::new()) } };
+    static THREAD: Thread = const {
+        Thread {
+            homes: RefCell::new(Vec::new()),
+            awaited: RefCell::new(Vec::new()),
+            waits: Cell::new(0),
+            bell: RefCell::new(None),
+        }
+    };
+    static LISTENS: Cell<bool> = const { Cell::new(false) };
     static NUMBER: Cell<ThreadNumber> = const { Cell::new(0) };
     static LOOPS: Cell<Loops> = const { Cell::new(Loops { running: 0, generation: 0 }) };
     static CONTEXTS: Cell<ManuallyDrop<Contexts>> = const { Cell::new(ManuallyDrop::new(Vec::new())) };
@@ -41,12 +52,37 @@ pub(super) fn thread_number() -> ThreadNumber {
     number.unwrap_or_else(|_| new())
 }
 
-/// The runtimes bound to this thread. Its destructor is the thread-exit guard.
-struct Bound {
+/// Its destructor is the thread-exit guard.
+struct Thread {
+    /// The runtimes bound here.
     homes: RefCell<Vec<Rc<Home>>>,
+    /// Runtimes without a home, the end of which a loop of this thread waits for.
+    awaited: RefCell<Vec<Weak<Shared>>>,
+    /// How many blocking waits there are on the stack.
+    waits: Cell<usize>,
+    /// There as long as any of these is.
+    bell: RefCell<Option<sync::Arc<Bell>>>,
 }
 
-impl Drop for Bound {
+impl Thread {
+    fn bell(&self) -> sync::Arc<Bell> {
+        let mut bell = self.bell.borrow_mut();
+        match &*bell {
+            Some(bell) if !bell.is_forked() => bell.clone(),
+            _ => bell.insert(sync::Arc::new(Bell::new())).clone(),
+        }
+    }
+
+    /// After a change: whether a loop of this thread has to listen to its bell, and whether there is a bell.
+    fn changed(&self) {
+        let heard = self.homes.borrow().len() + self.awaited.borrow().len() + self.waits.get();
+        let _ = LISTENS.try_with(|listens| listens.set(heard > 1));
+        let bell = if heard == 0 { self.bell.take() } else { None };
+        drop(bell);
+    }
+}
+
+impl Drop for Thread {
     fn drop(&mut self) {
         if inside_loop() {
             // `process::exit` in a task: nothing is dropped under a poll, and the process takes it all along.
@@ -57,87 +93,159 @@ impl Drop for Bound {
             let Some(home) = self.homes.borrow_mut().pop() else {
                 break;
             };
-            Home::thread_exits(home);
+            home.thread_exits();
         }
     }
 }
 
 /// Whether this thread can become a home: not while its thread-locals are being destroyed.
 pub(super) fn can_bind() -> bool {
-    BOUND.try_with(|_| ()).is_ok()
+    THREAD.try_with(|_| ()).is_ok()
 }
 
-/// Puts a new home on this thread's list. False: the thread is exiting, and nobody would close it.
-pub(super) fn bind(home: &Rc<Home>) -> bool {
-    BOUND
-        .try_with(|bound| bound.homes.borrow_mut().push(home.clone()))
-        .is_ok()
+/// Puts a new home on this thread's list. On a thread that is exiting there is no list: nobody would close it.
+pub(super) fn bind(home: &Rc<Home>) {
+    let _ = THREAD.try_with(|thread| {
+        thread.homes.borrow_mut().push(home.clone());
+        thread.changed();
+        let bell = thread.bell();
+        if home.shared().ring_on_stop(&bell).requested() {
+            bell.ring();
+        }
+    });
 }
 
 /// Takes a home that has closed off the list.
 pub(super) fn unbind(home: &Rc<Home>) {
-    let _ = BOUND.try_with(|bound| {
-        let mut homes = bound.homes.borrow_mut();
+    let _ = THREAD.try_with(|thread| {
+        let mut homes = thread.homes.borrow_mut();
         let at = homes.iter().position(|other| Rc::ptr_eq(other, home));
         let left = at.map(|at| homes.swap_remove(at));
         drop(homes);
+        thread.changed();
         drop(left);
     });
 }
 
-/// The home of the runtime with this id, if it is on this thread and not gone.
-pub(crate) fn home(id: u64) -> Option<Rc<Home>> {
-    // In the guard's destructor the list can't be reached any more; the home that it closes is a context then.
-    if let Some(home) = find(|home| home.id() == id) {
-        return Some(home);
-    }
-    BOUND
-        .try_with(|bound| {
-            let homes = bound.homes.borrow();
-            homes.iter().find(|home| home.id() == id).cloned()
-        })
-        .ok()
-        .flatten()
-}
-
 /// Home's half of a runtime, if this thread is its home and it is not closed.
 pub(crate) fn home_of(shared: &Arc<Shared>) -> Option<Rc<Home>> {
+    let is_its = |home: &&Rc<Home>| Arc::ptr_eq(home.shared(), shared);
     // In the guard's destructor the list can't be reached any more; the home that it closes is a context then.
-    if let Some(home) = find(|home| Arc::ptr_eq(home.shared(), shared)) {
+    if let Some(home) = find(is_its) {
         return Some(home);
     }
-    let homes = BOUND.try_with(|bound| {
-        let homes = bound.homes.borrow();
-        homes.iter().find(|home| Arc::ptr_eq(home.shared(), shared)).cloned()
-    });
+    let homes = THREAD.try_with(|thread| thread.homes.borrow().iter().find(is_its).cloned());
     homes.ok().flatten()
 }
 
-/// All homes on this thread that are not gone, but for those of the parent in the child of a fork.
-pub(super) fn homes() -> Vec<Rc<Home>> {
-    let homes = BOUND.try_with(|bound| {
-        let homes = bound.homes.borrow();
-        homes
-            .iter()
-            .filter(|home| !home.shared().is_forked())
-            .cloned()
-            .collect()
+impl Shared {
+    /// Does something to home's half: at once if this is home, else by a message. Where there is nothing to do it to any
+    /// more (home has closed, or is in the parent process), the action is dropped here.
+    pub(crate) fn at_home(self: &Arc<Self>, action: impl FnOnce(&Rc<Home>) + Send + 'static) {
+        if self.is_forked() {
+            return;
+        }
+        if let Some(home) = home_of(self) {
+            return action(&home);
+        }
+        let shared = self.clone();
+        let refused = self.inbox().send(move || {
+            if let Some(home) = home_of(&shared) {
+                action(&home);
+            }
+        });
+        drop(refused);
+    }
+}
+
+/// The bell of this thread, if a loop that runs here has to listen to it: for another runtime, or for a wait that it is run
+/// in.
+#[inline]
+pub(super) fn bell() -> Option<sync::Arc<Bell>> {
+    if !LISTENS.try_with(Cell::get).unwrap_or(false) {
+        return None;
+    }
+    THREAD.try_with(Thread::bell).ok()
+}
+
+/// Listens for the end of a runtime that has no home, since a loop of this thread waits for it. Returns the stops that came
+/// before.
+pub(super) fn listen_for(shared: &Arc<Shared>) {
+    let _ = THREAD.try_with(|thread| {
+        let mut awaited = thread.awaited.borrow_mut();
+        // Those that have gone or found a home since are of no interest here.
+        awaited.retain(|other| other.upgrade().is_some_and(|other| !other.binding.is_bound()));
+        if !awaited.iter().any(|other| std::ptr::eq(other.as_ptr(), Arc::as_ptr(shared))) {
+            awaited.push(Arc::downgrade(shared));
+        }
+        drop(awaited);
+        thread.changed();
+        let bell = thread.bell();
+        if shared.ring_on_stop(&bell).requested() {
+            bell.ring();
+        }
     });
-    homes.unwrap_or_default()
 }
 
-/// Closes those runtimes bound here that were asked to stop while their home was outside the loop.
-pub(super) fn sweep() {
-    sweep_but(0);
+/// A blocking wait on this thread, while it lives; loops that are run meanwhile listen to the bell.
+pub(super) struct Waiting {
+    /// `None` if the thread is nobody's home, or is exiting.
+    pub(super) bell: Option<sync::Arc<Bell>>,
 }
 
-/// As `sweep`, but for the runtime with this id, which its caller is about to drive.
-pub(super) fn sweep_but(id: u64) {
-    let due = |bound: &Bound| {
-        let homes = bound.homes.borrow();
-        homes.iter().find(|home| home.id() != id && home.is_due()).cloned()
-    };
-    while let Ok(Some(home)) = BOUND.try_with(due) {
+impl Waiting {
+    pub(super) fn begin() -> Self {
+        let bell = THREAD.try_with(|thread| {
+            if thread.homes.borrow().is_empty() {
+                return None;
+            }
+            thread.waits.set(thread.waits.get() + 1);
+            thread.changed();
+            Some(thread.bell())
+        });
+        Self {
+            bell: bell.ok().flatten(),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.bell.is_some() {
+            let _ = THREAD.try_with(|thread| {
+                thread.waits.set(thread.waits.get() - 1);
+                thread.changed();
+            });
+        }
+    }
+}
+
+/// A runtime that was asked to stop while this thread, its home, was outside of its loop; but for that of `except`.
+pub(super) fn due(except: Option<&Arc<Shared>>) -> Option<Rc<Home>> {
+    let is_due = |home: &&Rc<Home>| !except.is_some_and(|shared| Arc::ptr_eq(home.shared(), shared)) && home.is_due();
+    let home = THREAD.try_with(|thread| thread.homes.borrow().iter().find(is_due).cloned());
+    if let Ok(Some(home)) = home {
+        return Some(home);
+    }
+    let awaited = THREAD.try_with(|thread| {
+        let mut awaited = thread.awaited.borrow_mut();
+        let stopped = |shared: &Weak<Shared>| shared.upgrade().filter(|shared| shared.stops().requested());
+        let (at, shared) = (awaited.iter().enumerate()).find_map(|(at, shared)| Some((at, stopped(shared)?)))?;
+        awaited.swap_remove(at);
+        drop(awaited);
+        thread.changed();
+        Some(shared)
+    });
+    match awaited {
+        // It has no home, or found one since, which hears its stops itself.
+        Ok(Some(shared)) => Home::bind(&shared).ok().filter(|home| home.is_due()).or_else(|| due(except)),
+        _ => None,
+    }
+}
+
+/// Closes the runtimes that are `due`.
+pub(super) fn sweep(except: Option<&Arc<Shared>>) {
+    while let Some(home) = due(except) {
         home.close_in_passing();
     }
 }
@@ -254,4 +362,16 @@ fn find(condition: impl FnMut(&&Rc<Home>) -> bool) -> Option<Rc<Home>> {
 #[inline]
 pub(crate) fn current() -> Option<Rc<Home>> {
     find(|_| true)
+}
+
+/// As `current`, or a panic that names the caller's line.
+#[track_caller]
+pub(super) fn expect_current() -> Rc<Home> {
+    match current() {
+        Some(home) => home,
+        None => panic!(
+            "evbase: no runtime here: this has to be called inside block_on, run or turn, in a task, or while an \
+             EnterGuard is alive; from elsewhere, use a handle of the runtime"
+        ),
+    }
 }

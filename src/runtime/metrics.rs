@@ -3,15 +3,6 @@
 use super::shared::Shared;
 use crate::executor::Count;
 
-/// The counters that home writes; the executor has its own.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) turns: Count,
-    pub(super) parks: Count,
-    pub(super) events: Count,
-    pub(super) timers: Count,
-}
-
 /// What a runtime has done so far: a snapshot, taken from any thread by [`Runtime::metrics`](crate::Runtime::metrics).
 ///
 /// Each figure is exact, but they are read one after the other, while home goes on.

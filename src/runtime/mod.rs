@@ -3,363 +3,57 @@
 //! ```text
 //!   handles, any thread          Runtime  Spawner  Shutdown  Terminated  JoinHandle
 //!                                    \       |        |         /
-//!   the shared half              Shared { inbox, binding, stopping, closed, .. }
+//!   the shared half              Shared { inbox, binding, bells, stopping, closed, .. }
 //!                                    |  the gate, and the notify fd
-//!   home's half, one thread      Home { executor, base }      context: which homes this thread has, and is inside of
+//!   home's half, one thread      Home { executor, base, life }    context: which homes this thread has, and is inside of
 //! ```
 //!
 //! Home does the work; everything else is a message to it.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `runtime.rs`, `builder.rs`, `spawner.rs`, `shutdown.rs`, `signals.rs` | the handles |
+//! | `shared.rs`, `binding.rs`, `once.rs`, `bell.rs` | what all threads share; who is home; how home is told of a stop |
+//! | `standing.rs` | one look at where a runtime stands, for every call that has to know |
+//! | `context.rs` | what a thread knows of its runtimes |
+//! | `home.rs`, `close.rs`, `wait.rs` | the loop; the end; blocking waits |
+//! | `readiness.rs`, `sources.rs`, `timers.rs` | descriptors and timers at home |
+//! | `report.rs`, `error.rs`, `metrics.rs` | what is told |
 
+mod bell;
 mod binding;
 mod builder;
+mod close;
 pub(crate) mod context;
 mod error;
 mod home;
 mod metrics;
-mod park;
+mod once;
 mod readiness;
-pub(crate) mod registry;
+mod report;
+#[allow(clippy::module_inception, reason = "the file of the type that the module is about")]
+mod runtime;
 mod shared;
 mod shutdown;
 mod signals;
 mod slack;
 mod spawner;
+mod standing;
 mod timers;
 mod wait;
-mod waiters;
 
 #[cfg(all(test, evbase_loom))]
 mod models;
-
-use std::any::Any;
-use std::fmt;
-use std::future::Future;
-use std::io;
-use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::thread::ThreadId;
-use std::time::Duration;
 
 pub use builder::Builder;
 pub use error::{RunError, SpawnError, SpawnErrorKind, WaitError};
 pub use home::Turn;
 pub(crate) use home::{FOREVER, Home};
 pub use metrics::Metrics;
-pub use readiness::Ready;
 pub(crate) use readiness::{Direction, Seen};
+pub use report::{Cause, Report};
+pub use runtime::{EnterGuard, Runtime};
 pub(crate) use shared::Shared;
-pub use shutdown::{Cause, Report, Requested, Shutdown, Terminated};
+pub use shutdown::{Requested, Shutdown, Terminated};
 pub use signals::SignalGuard;
 pub use spawner::{LocalSpawner, Spawner, spawn_local, yield_now};
-
-use crate::executor::{JoinHandle, Root, StopLevel, guard};
-use home::{Exit, Goal, RootFuture};
-
-/// What the free functions say outside of a context.
-const NO_CONTEXT: &str = "evbase: no runtime here: this has to be called inside block_on, run or turn, in a task, or \
-                          while an EnterGuard is alive; from elsewhere, use a handle of the runtime";
-
-/// A single-threaded async runtime on its own event base.
-///
-/// It can be made anywhere, and sent and shared: the first thread that drives it ([`block_on`](Runtime::block_on),
-/// [`run`](Runtime::run), [`turn`](Runtime::turn)), enters it or spawns locally becomes its *home*. Everything the runtime
-/// owns is touched, dropped and freed there.
-///
-/// # Dropping
-///
-/// Dropping the runtime shuts it down, on whichever thread; it never blocks on another one:
-///
-/// | the home thread is | what a drop does |
-/// |---|---|
-/// | not there yet | closes at once, here |
-/// | asleep in the kernel, or running a task | home closes when it wakes, or after that poll |
-/// | this one, inside a task of the runtime | the loop closes after that poll |
-/// | this one, outside of the loop | closes before `drop` returns, grace period included |
-/// | another one, outside of the loop | home closes when it next makes, drives or drops a runtime, polls the [`Terminated`], exits, or waits for something of another home, at once if it does already |
-/// | in a task that never returns | nothing can close: the drop returns, [`Terminated`] stays pending |
-/// | exiting from inside a task (`process::exit`) | nothing is dropped or closed; the process ends |
-/// | gone | it was closed then |
-/// | the parent's, in the child of a `fork` | the child closes its own copies of the descriptors; the parent goes on |
-///
-/// [`shutdown`](Runtime::shutdown) does the same and says when it is done. A drop inside the loop of *another* runtime of the
-/// same thread counts as "outside of the loop": with a grace period, that loop waits for it.
-///
-/// # Examples
-///
-/// ```
-/// let runtime = evbase::Runtime::new()?;
-/// assert_eq!(runtime.block_on(async { 40 + 2 })?, 42);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub struct Runtime {
-    shared: Arc<Shared>,
-}
-
-impl Runtime {
-    /// Makes a runtime with the default settings, at home nowhere yet.
-    ///
-    /// # Errors
-    ///
-    /// What the operating system says when there are no descriptors or memory left.
-    pub fn new() -> io::Result<Self> {
-        Builder::new().build()
-    }
-
-    /// For other settings.
-    pub fn builder() -> Builder {
-        Builder::new()
-    }
-
-    fn new_unbound(shared: Arc<Shared>) -> Self {
-        Self { shared }
-    }
-
-    fn shared(&self) -> &Arc<Shared> {
-        &self.shared
-    }
-
-    /// Runs the future to its end, and the runtime's tasks meanwhile. The future may borrow, and need not be `Send`.
-    ///
-    /// What was spawned and is not done when it ends waits for the next run. Once a stop was asked for, this returns only
-    /// when the runtime is closed: with the output if the future came to its end in the grace period, or in the poll that
-    /// was running, else with [`RunError::Stopped`].
-    ///
-    /// # Errors
-    ///
-    /// All of [`RunError`]; the future is dropped.
-    ///
-    /// # Panics
-    ///
-    /// If the future does; the runtime remains usable.
-    pub fn block_on<F: Future>(&self, future: F) -> Result<F::Output, RunError> {
-        let home = self.to_drive()?;
-        let mut root = BlockedOn {
-            future: pin!(Some(future)),
-            output: None,
-        };
-        home.drive(Goal {
-            root: Some(&mut root),
-            ..Goal::default()
-        })?;
-        match root.output {
-            Some(Ok(output)) => Ok(output),
-            Some(Err(payload)) => resume_unwind(payload),
-            None => Err(RunError::Stopped),
-        }
-    }
-
-    /// Runs the runtime's tasks until it is shut down. On a runtime that is closed it gives the report at once, on any
-    /// thread.
-    ///
-    /// # Errors
-    ///
-    /// All of [`RunError`] but `Stopped`.
-    pub fn run(&self) -> Result<Report, RunError> {
-        if let Some(report) = self.shared.report() {
-            return Ok(report);
-        }
-        match self.to_drive().and_then(|home| home.drive(Goal::default())) {
-            Ok(Exit::Closed(report)) => Ok(report),
-            Ok(Exit::Done | Exit::TimedOut) => unreachable!("evbase: a run without a goal came to an end"),
-            // Closed meanwhile.
-            Err(error) => self.shared.report().ok_or(error),
-        }
-    }
-
-    /// One pass of the loop, for programs that have a loop of their own: waits for events, `timeout` at most (`None` is
-    /// without end), unless tasks are ready; fires timers; runs ready tasks, as many as the event interval says.
-    ///
-    /// In the grace period it is one pass of that; the pass that closes the runtime says so in its [`Turn`].
-    ///
-    /// # Errors
-    ///
-    /// All of [`RunError`]; `Stopped` after the pass that closed.
-    pub fn turn(&self, timeout: Option<Duration>) -> Result<Turn, RunError> {
-        self.to_drive()?.turn(timeout)
-    }
-
-    /// Binds, and makes sure that no loop runs on this thread.
-    fn to_drive(&self) -> Result<std::rc::Rc<Home>, RunError> {
-        if self.shared.is_forked() {
-            return Err(RunError::Forked);
-        }
-        if self.shared.report().is_some() {
-            return Err(RunError::Stopped);
-        }
-        // The others of this thread; this one sees for itself.
-        context::sweep_but(self.shared.id());
-        if context::inside_loop() {
-            return Err(RunError::Nested);
-        }
-        Home::bind(&self.shared)
-    }
-
-    /// Spawns a task that need not be `Send`, at home; a runtime without a home gets this thread for one. It is polled
-    /// when the runtime is driven.
-    ///
-    /// # Errors
-    ///
-    /// The future comes back: [`SpawnErrorKind::NotHome`] on another thread, [`SpawnErrorKind::Stopped`] when the runtime
-    /// is closing or closed, and the other two of [`SpawnErrorKind`].
-    pub fn spawn_local<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
-    where
-        F: Future + 'static,
-    {
-        match Home::bind(&self.shared) {
-            Ok(home) => home.spawn_local(future),
-            Err(error) => {
-                let kind = match error {
-                    RunError::NotHome { home } => SpawnErrorKind::NotHome { home },
-                    RunError::Forked => SpawnErrorKind::Forked,
-                    RunError::ThreadExiting => SpawnErrorKind::ThreadExiting,
-                    _ => SpawnErrorKind::Stopped,
-                };
-                Err(SpawnError::new(kind, future))
-            }
-        }
-    }
-
-    /// Makes this runtime the context of the free functions ([`spawn_local`], [`Spawner::current`],
-    /// timers and I/O) on this thread, while the guard lives. It runs nothing.
-    ///
-    /// # Errors
-    ///
-    /// All of [`RunError`] but `Nested` and `Io`.
-    pub fn enter(&self) -> Result<EnterGuard<'_>, RunError> {
-        if self.shared.report().is_some() {
-            return Err(RunError::Stopped);
-        }
-        let home = Home::bind(&self.shared)?;
-        Ok(EnterGuard {
-            _context: context::Context::enter(&home),
-            runtime: PhantomData,
-        })
-    }
-
-    /// A handle that spawns from any thread.
-    pub fn spawner(&self) -> Spawner {
-        Spawner::new(self.shared.clone())
-    }
-
-    /// A handle that spawns at home; makes this thread home if there is none.
-    ///
-    /// # Errors
-    ///
-    /// All of [`RunError`] but `Nested` and `Io`.
-    pub fn local_spawner(&self) -> Result<LocalSpawner, RunError> {
-        if self.shared.report().is_some() {
-            return Err(RunError::Stopped);
-        }
-        Home::bind(&self.shared).map(LocalSpawner::new)
-    }
-
-    /// A handle that ends the runtime from anywhere.
-    pub fn shutdown_handle(&self) -> Shutdown {
-        Shutdown::new(self.shared.clone())
-    }
-
-    /// What dropping the runtime does, and a future that says when it is done.
-    pub fn shutdown(self) -> Terminated {
-        let terminated = Terminated::new(self.shared.clone());
-        drop(self);
-        terminated
-    }
-
-    /// The thread that this runtime is at home on, once there is one.
-    pub fn home(&self) -> Option<ThreadId> {
-        self.shared.binding.home()
-    }
-
-    /// What the runtime has done so far; from any thread.
-    pub fn metrics(&self) -> Metrics {
-        Metrics::of(&self.shared)
-    }
-}
-
-impl Drop for Runtime {
-    fn drop(&mut self) {
-        let shared = &self.shared;
-        if shared.is_forked() {
-            // The queue is the parent's, and so are the tasks: only this process's copies of descriptors go.
-            if let Some(home) = context::home(shared.id()) {
-                home.abandon();
-            }
-            return;
-        }
-        shared.stop(StopLevel::Drop);
-        match Home::bind_to_close(shared) {
-            // Nobody has driven it: there is nothing to wait for.
-            Some(home) => home.close_at_once(),
-            None => shutdown::home_if_due(shared).iter().for_each(Home::close_here),
-        }
-        context::sweep();
-    }
-}
-
-impl fmt::Debug for Runtime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtime")
-            .field("home", &self.home())
-            .field("stop_requested", &self.shared.stops().requested())
-            .field("report", &self.shared.report())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Makes a runtime the context of the free functions while it lives; made by [`Runtime::enter`].
-///
-/// Guards may be dropped in any order: the innermost of those alive counts. Not `Send`:
-///
-/// ```compile_fail
-/// let runtime: &'static evbase::Runtime = Box::leak(Box::new(evbase::Runtime::new().unwrap()));
-/// let guard = runtime.enter().unwrap();
-/// std::thread::spawn(move || drop(guard));
-/// ```
-#[must_use = "the context ends when the guard is dropped"]
-pub struct EnterGuard<'a> {
-    _context: context::Context,
-    runtime: PhantomData<&'a Runtime>,
-}
-
-impl fmt::Debug for EnterGuard<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EnterGuard").finish_non_exhaustive()
-    }
-}
-
-/// The future of `block_on`, on that function's stack.
-struct BlockedOn<'a, F: Future> {
-    future: Pin<&'a mut Option<F>>,
-    output: Option<Result<F::Output, Box<dyn Any + Send>>>,
-}
-
-impl<F: Future> Root for BlockedOn<'_, F> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            let future = self.future.as_mut().as_pin_mut();
-            let polled = future.expect("evbase: the root is polled while it lives").poll(cx);
-            if polled.is_ready() {
-                self.future.set(None);
-            }
-            polled
-        }));
-        self.output = match polled {
-            Ok(Poll::Pending) => return false,
-            Ok(Poll::Ready(output)) => Some(Ok(output)),
-            Err(payload) => {
-                self.discard();
-                Some(Err(payload))
-            }
-        };
-        true
-    }
-}
-
-impl<F: Future> RootFuture for BlockedOn<'_, F> {
-    fn discard(&mut self) {
-        guard::run(|| self.future.set(None));
-    }
-}

@@ -1,21 +1,20 @@
 //! The shared half of a runtime: what every handle holds, on every thread.
 
+use std::any::Any;
 use std::fmt;
 use std::io;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
 
+use super::bell::Bells;
 use super::binding::Binding;
-use super::context;
-use super::home::{Base, Home};
-use super::metrics::Counters;
-use super::registry;
-use super::shutdown::Report;
-use super::waiters::Once;
-use crate::base::{Backend, EventBase, Notifier, fork};
-use crate::executor::{Inbox, StopLevel, Stops, Unpark};
+use super::once::Once;
+use super::readiness::Base;
+use super::report::Report;
+use crate::base::{EventBase, Notifier, fork};
+use crate::executor::{Count, Inbox, StopLevel, Stops, Unpark};
 use crate::sync;
 
 /// What the builder was told.
@@ -26,8 +25,19 @@ pub(super) struct Settings {
     pub(super) timer_slack: Option<Duration>,
 }
 
+/// What home counts; the executor has counters of its own.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) turns: Count,
+    pub(super) parks: Count,
+    pub(super) events: Count,
+    pub(super) timers: Count,
+}
+
 pub(crate) struct Shared {
     inbox: sync::Arc<Inbox>,
+    /// The inbox's; its list of bells is for home as well.
+    waker: Arc<HomeWaker>,
     birth: fork::Birth,
     /// The base waits here for a home.
     pub(super) binding: Binding<Base>,
@@ -37,33 +47,59 @@ pub(crate) struct Shared {
     /// Everything is freed.
     pub(super) closed: Once<Report>,
     pub(super) counters: Counters,
+    /// With what code the kernel refused to wait, if that ends the thread of the runtime.
+    pub(super) wait_error: OnceLock<i32>,
 }
 
-impl Unpark for Notifier {
+// What home and abroad share is consistent after each step, and no user code runs in the middle of one: a panic elsewhere can't
+// leave it broken.
+impl UnwindSafe for Shared {}
+impl RefUnwindSafe for Shared {}
+
+/// Wakes home, wherever it waits.
+struct HomeWaker {
+    /// Ends a wait in the loop of the runtime.
+    notifier: Notifier,
+    /// End a wait elsewhere.
+    bells: Bells,
+    shared: Weak<Shared>,
+}
+
+impl Unpark for Arc<HomeWaker> {
     fn unpark(&self) -> bool {
-        self.notify().is_ok()
+        self.notifier.notify().is_ok()
+    }
+
+    fn stopped(&self) {
+        self.bells.ring();
+    }
+
+    fn owner(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.shared.upgrade().map(|shared| shared as _)
     }
 }
 
 impl Shared {
-    pub(super) fn new(settings: Settings, backend: Backend) -> io::Result<Arc<Self>> {
-        let base: Base = EventBase::with_backend(backend)?;
-        let id = registry::new_id();
-        let shared = Arc::new(Self {
-            inbox: sync::Arc::new(Inbox::new(id, Box::new(base.notifier()))),
-            birth: fork::Birth::here(),
-            binding: Binding::new(base),
-            settings,
-            stopping: Once::new(),
-            closed: Once::new(),
-            counters: Counters::default(),
-        });
-        registry::insert(&shared);
-        Ok(shared)
-    }
-
-    pub(crate) fn id(&self) -> u64 {
-        self.inbox.id()
+    pub(super) fn new(settings: Settings) -> io::Result<Arc<Self>> {
+        let base: Base = EventBase::new()?;
+        Ok(Arc::new_cyclic(|shared| {
+            let waker = Arc::new(HomeWaker {
+                notifier: base.notifier(),
+                bells: Bells::default(),
+                shared: shared.clone(),
+            });
+            Self {
+                inbox: sync::Arc::new(Inbox::new(Box::new(waker.clone()))),
+                waker,
+                birth: fork::Birth::here(),
+                binding: Binding::new(base),
+                settings,
+                stopping: Once::new(),
+                closed: Once::new(),
+                counters: Counters::default(),
+                wait_error: OnceLock::new(),
+            }
+        }))
     }
 
     pub(crate) fn inbox(&self) -> &sync::Arc<Inbox> {
@@ -79,31 +115,20 @@ impl Shared {
         self.inbox.stops()
     }
 
-    /// Any thread, and a signal handler: one atomic operation, and at most one write to the notify fd.
+    /// Any thread, and a signal handler: a bounded number of atomic operations, and at most one write to a descriptor.
     pub(crate) fn stop(&self, level: StopLevel) -> Stops {
         self.inbox.stop(level)
     }
 
-    pub(crate) fn home(&self) -> Option<ThreadId> {
-        self.binding.home()
+    /// From here on, each stop rings the bell too, unless home waits in the loop of the runtime. Returns the stops that came
+    /// before, and may not have rung.
+    pub(super) fn ring_on_stop(&self, bell: &sync::Arc<super::bell::Bell>) -> Stops {
+        self.waker.bells.add(bell);
+        self.inbox.stops_so_far()
     }
 
-    /// Does something to home's half: at once if this is home, else by a message. Where there is nothing to do it to any
-    /// more (home has closed, or is in the parent process), the action is dropped here.
-    pub(crate) fn at_home(self: &Arc<Self>, action: impl FnOnce(&Rc<Home>) + Send + 'static) {
-        if self.is_forked() {
-            return;
-        }
-        if let Some(home) = context::home_of(self) {
-            return action(&home);
-        }
-        let shared = self.clone();
-        let refused = self.inbox.send(move || {
-            if let Some(home) = context::home_of(&shared) {
-                action(&home);
-            }
-        });
-        drop(refused);
+    pub(crate) fn home(&self) -> Option<ThreadId> {
+        self.binding.home()
     }
 
     /// What became of the runtime, once everything is freed. Never, in the child of a fork, where another thread of the
@@ -119,7 +144,6 @@ impl Shared {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared")
-            .field("id", &self.id())
             .field("home", &self.binding.home())
             .field("stops", &self.stops())
             .field("report", &self.report())

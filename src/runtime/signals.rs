@@ -15,8 +15,36 @@ pub struct SignalGuard {
     ids: Vec<SigId>,
 }
 
+impl Shutdown {
+    /// Ends the runtime when one of the signals comes: the first one as [`request`](Shutdown::request), a second one, of
+    /// whichever of them, as [`request_now`](Shutdown::request_now).
+    ///
+    /// Handlers of others for the same signals are called as well. When the guard is dropped, the signals no longer end
+    /// the runtime. They don't get their default disposition back, though: a handler that does nothing stays in its place
+    /// (the registry behind it, signal-hook's, can't take it out safely), so that Ctrl-C has no effect from then on.
+    ///
+    /// From any thread.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for `SIGKILL`, `SIGSTOP`, `SIGILL`, `SIGFPE` and `SIGSEGV`, which can't be handled like this, and
+    /// for numbers that are no signal. No signal is handled then.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let runtime = evbase::Runtime::new()?;
+    /// let _guard = runtime.shutdown_handle().on_signals(&[2, 15])?;
+    /// println!("{}", runtime.run()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_signals(&self, signals: &[c_int]) -> io::Result<SignalGuard> {
+        SignalGuard::new(self.clone(), signals)
+    }
+}
+
 impl SignalGuard {
-    pub(super) fn new(shutdown: Shutdown, signals: &[c_int]) -> io::Result<Self> {
+    fn new(shutdown: Shutdown, signals: &[c_int]) -> io::Result<Self> {
         if let Some(signal) = signals.iter().find(|signal| FORBIDDEN.contains(signal)) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,

@@ -49,7 +49,7 @@ impl Spawner {
     /// Outside of both; see [`try_current`](Spawner::try_current).
     #[track_caller]
     pub fn current() -> Self {
-        Self::try_current().unwrap_or_else(|| panic!("{}", super::NO_CONTEXT))
+        Self::new(context::expect_current().shared().clone())
     }
 
     /// As [`current`](Spawner::current), or `None` outside.
@@ -179,7 +179,7 @@ impl Spawn for Spawner {
 
     fn status(&self) -> Result<(), FuturesSpawnError> {
         // At home, tasks are welcome in the grace period.
-        let refuses = match context::current().filter(|home| home.id() == self.shared.id()) {
+        let refuses = match context::current().filter(|home| Arc::ptr_eq(home.shared(), &self.shared)) {
             Some(home) => !home.is_open(),
             None => self.shared.stops().requested(),
         };
@@ -221,7 +221,7 @@ impl LocalSpawner {
     /// Outside of both; see [`try_current`](LocalSpawner::try_current).
     #[track_caller]
     pub fn current() -> Self {
-        Self::try_current().unwrap_or_else(|| panic!("{}", super::NO_CONTEXT))
+        Self::new(context::expect_current())
     }
 
     /// As [`current`](LocalSpawner::current), or `None` outside.
@@ -317,13 +317,12 @@ pub fn spawn_local<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future + 'static,
 {
-    match context::current() {
-        Some(home) if is_large::<F>() => home
-            .spawn_local(Box::pin(future))
-            .unwrap_or_else(|_| JoinHandle::refused()),
-        Some(home) => home.spawn_local(future).unwrap_or_else(|_| JoinHandle::refused()),
-        None => panic!("{}", super::NO_CONTEXT),
+    let home = context::expect_current();
+    if is_large::<F>() {
+        home.spawn_local(Box::pin(future))
+    } else {
     }
+    home.spawn_local(future).unwrap_or_else(|_| JoinHandle::refused())
 }
 
 /// Whether a future is so large that the moves on its way into a task are better made with a box of it: unoptimised builds

@@ -1,22 +1,40 @@
-//! Blocking waits for a task.
+//! Blocking waits, for a task or for the end of a runtime.
+//!
+//! Whoever waits at home drives the runtime that it waits for. Otherwise a thread that is nobody's home sleeps until its
+//! waker is woken, and a home listens to its bell meanwhile: its runtimes are closed when they are asked to stop, since
+//! whoever the thread waits for may wait for that. Everything else that is sent to them waits.
 
-use std::sync::Arc;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
-use super::error::WaitError;
-use super::home::Goal;
-use super::{RunError, Shared, park, registry, shutdown};
+use super::bell::Bell;
+use super::context::{self, Waiting};
+use super::error::{RunError, WaitError};
+use super::home::{Exit, Goal, Home};
+use super::report::Report;
+use super::shared::Shared;
+use super::shutdown::Terminated;
+use super::standing::Standing;
+use crate::base::fork;
 use crate::executor::{JoinError, JoinHandle};
+use crate::sync;
 
 impl<T> JoinHandle<T> {
     /// Blocks until the task has ended: for threads without a loop. On the home thread of the task's runtime, outside of
     /// any loop, this drives the runtime meanwhile.
     ///
+    /// A thread that is home to other runtimes hears their stops while it waits, and closes them.
+    ///
     /// # Errors
     ///
-    /// The outer one, which detaches the task: [`WaitError::InsideLoop`] inside any evbase loop of this thread;
-    /// [`WaitError::Unbound`] if no thread has driven the runtime yet; [`WaitError::Forked`] in the child of a fork;
-    /// [`WaitError::ThreadExiting`] on a home thread that is exiting; [`WaitError::Io`] on a home thread if the operating
-    /// system refuses to wait. The inner one is the task's own.
+    /// The outer one, which detaches the task: [`WaitError::InsideLoop`] inside any evbase loop of this thread, also if the
+    /// task has ended; [`WaitError::Unbound`] if no thread has driven the runtime yet; [`WaitError::Forked`] in the child of
+    /// a fork; [`WaitError::ThreadExiting`] on a home thread that is exiting; [`WaitError::Io`] on a home thread if the
+    /// operating system refuses to wait. The inner one is the task's own.
     ///
     /// # Panics
     ///
@@ -31,22 +49,28 @@ impl<T> JoinHandle<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn wait(mut self) -> Result<Result<T, JoinError>, WaitError> {
+        not_inside_loop()?;
         if !self.is_finished() {
-            match self.runtime_id().and_then(registry::find) {
+            match self.owner().and_then(|owner| owner.downcast::<Shared>().ok()) {
                 Some(shared) => self.drive_meanwhile(&shared)?,
                 // The runtime has closed since, and the task with it; or is the parent's, which was dropped in this child.
                 None if !self.is_finished() => return Err(WaitError::Forked),
                 None => {}
             }
         }
-        Ok(park::block_on(&mut self, None)?.expect("evbase: a wait without a deadline timed out"))
+        Ok(block_on(&mut self, None)?.expect("evbase: a wait without a deadline timed out"))
     }
 
     /// Runs the runtime until the task has ended, if its home is here.
     fn drive_meanwhile(&self, shared: &Arc<Shared>) -> Result<(), WaitError> {
-        let Some(home) = shutdown::home_to_drive(shared, |_| false)? else {
-            return Ok(());
+        let home = match Standing::of(shared) {
+            Standing::Here(home) => home,
+            Standing::Elsewhere(_) | Standing::Closed(_) => return Ok(()),
+            Standing::Unbound => return Err(WaitError::Unbound),
+            Standing::Forked => return Err(WaitError::Forked),
+            Standing::Exiting => return Err(WaitError::ThreadExiting),
         };
+        context::sweep(Some(shared));
         let goal = Goal {
             until: Some(&|| self.is_finished()),
             ..Goal::default()
@@ -55,6 +79,49 @@ impl<T> JoinHandle<T> {
             Ok(_) | Err(RunError::Stopped) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Waits for the end of a runtime, or until the deadline.
+pub(super) fn for_termination(shared: &Arc<Shared>, deadline: Option<Instant>) -> Result<Option<Report>, WaitError> {
+    not_inside_loop()?;
+    let home = match Standing::of(shared) {
+        Standing::Closed(report) => return Ok(Some(report)),
+        Standing::Forked => return Err(WaitError::Forked),
+        Standing::Exiting => return Err(WaitError::ThreadExiting),
+        Standing::Unbound if !shared.stops().requested() => return Err(WaitError::Unbound),
+        Standing::Unbound => match Home::bind(shared) {
+            Ok(home) => Some(home),
+            // Another thread was faster.
+            Err(RunError::Stopped | RunError::NotHome { .. }) => None,
+            Err(error) => return Err(error.into()),
+        },
+        Standing::Here(home) => Some(home),
+        Standing::Elsewhere(_) => None,
+    };
+    let Some(home) = home else {
+        return block_on(&mut Terminated::new(shared.clone()), deadline);
+    };
+    context::sweep(Some(shared));
+    let goal = Goal {
+        deadline,
+        ..Goal::default()
+    };
+    match home.drive(goal) {
+        Ok(Exit::Closed(report)) => Ok(Some(report)),
+        Ok(Exit::Done | Exit::TimedOut) => Ok(None),
+        Err(error) => match shared.report() {
+            Some(report) => Ok(Some(report)),
+            None => Err(error.into()),
+        },
+    }
+}
+
+/// Also of what has ended: whether a call is an error is no matter of luck.
+fn not_inside_loop() -> Result<(), WaitError> {
+    match context::inside_loop() {
+        true => Err(WaitError::InsideLoop),
+        false => Ok(()),
     }
 }
 
@@ -67,6 +134,100 @@ impl From<RunError> for WaitError {
             RunError::Io(error) => Self::Io(error.kind()),
             RunError::Stopped | RunError::NotHome { .. } => {
                 unreachable!("evbase: waits look at both before they drive")
+            }
+        }
+    }
+}
+
+/// Polls the future, and sleeps in between, until it is ready; `None` if the deadline comes first.
+fn block_on<F: Future + Unpin>(future: &mut F, deadline: Option<Instant>) -> Result<Option<F::Output>, WaitError> {
+    let birth = fork::Birth::here();
+    let waiting = Waiting::begin();
+    let sleeper = Arc::new(Sleeper {
+        woken: AtomicBool::new(false),
+        bell: waiting.bell.clone(),
+        mutex: Mutex::new(()),
+        condvar: Condvar::new(),
+    });
+    let waker = Waker::from(sleeper.clone());
+    loop {
+        sleeper.woken.store(false, Release);
+        if let Some(bell) = &sleeper.bell {
+            bell.answer();
+        }
+        if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(&waker)) {
+            return Ok(Some(output));
+        }
+        if birth.is_child() {
+            // A destructor has forked, and this is the child, where nothing of all that will happen.
+            return Err(WaitError::Forked);
+        }
+        if let Some(home) = context::due(None) {
+            // In its grace period, what this waits for may come, and the others' stops are heard.
+            let goal = Goal {
+                until: Some(&|| sleeper.woken.load(Acquire)),
+                deadline,
+                ..Goal::default()
+            };
+            if let Ok(Exit::TimedOut) = home.drive(goal) {
+                return Ok(None);
+            }
+            continue;
+        }
+        let rest = deadline.map(super::home::time_until);
+        if rest == Some(Duration::ZERO) {
+            return Ok(None);
+        }
+        sleeper.sleep(rest);
+    }
+}
+
+/// A thread that waits, and the waker that ends its sleep.
+struct Sleeper {
+    /// Woken since the future was polled.
+    woken: AtomicBool,
+    /// Of a thread that is home to runtimes. Others sleep in the standard library's primitives, which share nothing with
+    /// other locks that a fork could have left locked: the child may wait for a runtime of its own.
+    bell: Option<sync::Arc<Bell>>,
+    mutex: Mutex<()>,
+    condvar: Condvar,
+}
+
+impl Wake for Sleeper {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.woken.swap(true, AcqRel) {
+            return;
+        }
+        match &self.bell {
+            Some(bell) => {
+                bell.ring();
+            }
+            None => {
+                // The thread either has not looked yet, or is in the wait.
+                drop(self.mutex.lock().unwrap_or_else(PoisonError::into_inner));
+                self.condvar.notify_one();
+            }
+        }
+    }
+}
+
+impl Sleeper {
+    /// Until it is woken, or its bell rings, or for so long.
+    fn sleep(&self, timeout: Option<Duration>) {
+        if let Some(bell) = &self.bell {
+            return bell.wait(timeout);
+        }
+        let asleep = |(): &mut ()| !self.woken.load(Acquire);
+        let guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        match timeout {
+            None => drop(self.condvar.wait_while(guard, asleep).unwrap_or_else(PoisonError::into_inner)),
+            Some(timeout) => {
+                let waited = self.condvar.wait_timeout_while(guard, timeout, asleep);
+                drop(waited.unwrap_or_else(PoisonError::into_inner));
             }
         }
     }

@@ -1,8 +1,8 @@
-//! Wakers that wait for one event of a runtime's life, from any thread.
+//! An event of a runtime's life that happens once, and the wakers that wait for it, from any thread.
 
 use std::task::Waker;
 
-use crate::executor::guard;
+use crate::executor::guard as catch_panic;
 use crate::sync::Mutex;
 
 /// An event that happens once, with what it brings.
@@ -18,9 +18,9 @@ enum State<T> {
     Happened(T),
 }
 
-/// Where a waiter's waker is kept.
+/// What a waiter keeps: the index of its waker.
 #[derive(Debug, Default)]
-pub(crate) struct Place(Option<usize>);
+pub(crate) struct Waiter(Option<usize>);
 
 impl<T: Copy> Once<T> {
     pub(crate) fn new() -> Self {
@@ -37,15 +37,15 @@ impl<T: Copy> Once<T> {
         }
     }
 
-    /// Leaves the waker in the waiter's place, unless the event has happened. A waker that it replaces is dropped, and
-    /// this one cloned, outside of the lock.
-    pub(crate) fn poll(&self, place: &mut Place, waker: &Waker) -> Option<T> {
+    /// Keeps the waker for the waiter, unless the event has happened. A waker that it replaces is dropped, and this one
+    /// cloned, outside of the lock.
+    pub(crate) fn poll(&self, waiter: &mut Waiter, waker: &Waker) -> Option<T> {
         {
             let state = self.0.lock();
             match &*state {
                 State::Happened(value) => return Some(*value),
                 State::Waiting { wakers, .. } => {
-                    let held = place.0.and_then(|place| wakers[place].as_ref());
+                    let held = waiter.0.and_then(|at| wakers[at].as_ref());
                     if held.is_some_and(|held| held.will_wake(waker)) {
                         return None;
                     }
@@ -57,7 +57,7 @@ impl<T: Copy> Once<T> {
         let (happened, left) = match &mut *state {
             State::Happened(value) => (Some(*value), Some(waker)),
             State::Waiting { wakers, free } => {
-                let at = *place.0.get_or_insert_with(|| {
+                let at = *waiter.0.get_or_insert_with(|| {
                     free.pop().unwrap_or_else(|| {
                         wakers.push(None);
                         wakers.len() - 1
@@ -71,9 +71,9 @@ impl<T: Copy> Once<T> {
         happened
     }
 
-    /// Gives a waiter's place up.
-    pub(crate) fn leave(&self, place: &mut Place) {
-        let Some(at) = place.0.take() else {
+    /// Forgets a waiter.
+    pub(crate) fn leave(&self, waiter: &mut Waiter) {
+        let Some(at) = waiter.0.take() else {
             return;
         };
         let mut state = self.0.lock();
@@ -88,8 +88,17 @@ impl<T: Copy> Once<T> {
         drop(left);
     }
 
-    /// The event happens: wakes all who wait. Later calls do nothing.
-    pub(crate) fn happen(&self, value: T) {
+    /// Wakes all who wait, though the event has not happened: one of them may be able to bring it about.
+    pub(crate) fn nudge(&self) {
+        let wakers: Vec<Waker> = match &mut *self.0.lock() {
+            State::Happened(_) => return,
+            State::Waiting { wakers, .. } => wakers.iter_mut().filter_map(Option::take).collect(),
+        };
+        wakers.into_iter().for_each(catch_panic::wake);
+    }
+
+    /// The event happens, with what it brings: wakes all who wait. Later calls do nothing.
+    pub(crate) fn set(&self, value: T) {
         let mut state = self.0.lock();
         let wakers = match &mut *state {
             State::Happened(_) => return,
@@ -98,7 +107,7 @@ impl<T: Copy> Once<T> {
         *state = State::Happened(value);
         drop(state);
         for waker in wakers.into_iter().flatten() {
-            guard::wake(waker);
+            catch_panic::wake(waker);
         }
     }
 }

@@ -1,0 +1,167 @@
+//! The bell of a thread: how a stop reaches a home that isn't in its own loop.
+//!
+//! A thread may be home to several runtimes, and waits for one thing at a time: in the loop of one of them, in its grace
+//! period, or in a blocking wait. A stop of another one finds its gate not parked, and rings the bell instead; whoever
+//! waits on this thread listens to it, and sees which of its runtimes are to be closed.
+//!
+//! ```text
+//!   word = RUNG | ASLEEP
+//!
+//!   any thread, signal handlers   ring         swap  RUNG; who has cleared ASLEEP writes to the notifier
+//!   the thread of the bell        fall_asleep  CAS   ASLEEP, unless RUNG
+//!                                 wake_up      RMW   clears ASLEEP
+//!                                 answer       RMW   clears RUNG; then looks at the stops of all its runtimes
+//! ```
+//!
+//! Invariants: nobody sleeps over a ring, since ringing and falling asleep are steps in the modification order of one word.
+//! A ring is a bounded number of atomic operations and at most one write.
+
+use std::io;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::base::{Notifier, fork};
+use crate::sync::{Arc, AtomicUsize};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+
+const RUNG: usize = 1;
+const ASLEEP: usize = 1 << 1;
+
+/// How long a thread sleeps at a time when there is no descriptor for its bell: it looks by itself then.
+pub(super) const NAP: Duration = Duration::from_millis(5);
+
+/// One a thread that is home to runtimes; every one of them holds it.
+#[derive(Debug)]
+pub(super) struct Bell {
+    word: AtomicUsize,
+    /// Made when the thread first sleeps where it has to be heard: most threads have one runtime, and never need it.
+    notifier: OnceLock<Notifier>,
+    birth: fork::Birth,
+}
+
+impl Bell {
+    pub(super) fn new() -> Self {
+        Self {
+            word: AtomicUsize::new(0),
+            notifier: OnceLock::new(),
+            birth: fork::Birth::here(),
+        }
+    }
+
+    /// Whether this is the child of a fork, and the bell that of a thread of the parent.
+    pub(super) fn is_forked(&self) -> bool {
+        self.birth.is_child()
+    }
+
+    /// From any thread, and from a signal handler. True if the thread was asleep, and is being woken.
+    pub(super) fn ring(&self) -> bool {
+        if self.word.swap(RUNG, AcqRel) & ASLEEP == 0 {
+            return false;
+        }
+        // Without a notifier the thread naps, and looks by itself.
+        let woken = self.notifier.get().is_none_or(|notifier| notifier.notify().is_ok());
+        if !woken {
+            // The next ring shall try again.
+            self.word.fetch_or(ASLEEP, Relaxed);
+        }
+        woken
+    }
+
+    /// The descriptor to listen to while asleep; the kernel may have none left. The thread of the bell only, before it falls
+    /// asleep.
+    pub(super) fn notifier(&self) -> io::Result<&Notifier> {
+        match self.notifier.get() {
+            Some(notifier) => Ok(notifier),
+            None => {
+                let notifier = Notifier::new()?;
+                Ok(self.notifier.get_or_init(|| notifier))
+            }
+        }
+    }
+
+    /// From here on a ring writes to the notifier. False: it has rung already.
+    pub(super) fn fall_asleep(&self) -> bool {
+        let mut word = self.word.load(Relaxed);
+        while word & RUNG == 0 {
+            match self.word.compare_exchange_weak(word, ASLEEP, Relaxed, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+        false
+    }
+
+    pub(super) fn wake_up(&self) {
+        self.word.fetch_and(!ASLEEP, Relaxed);
+    }
+
+    /// Whether it has rung since the last time. Whoever is told looks at the stops of all runtimes of this thread.
+    pub(super) fn answer(&self) -> bool {
+        // Acquire: the stop that was set before the ring is seen.
+        self.word.load(Relaxed) & RUNG != 0 && self.word.fetch_and(!RUNG, Acquire) & RUNG != 0
+    }
+
+    /// Sleeps until it rings, or for so long, or until a signal handler has run.
+    pub(super) fn wait(&self, timeout: Option<Duration>) {
+        let nap = || std::thread::sleep(timeout.map_or(NAP, |timeout| timeout.min(NAP)));
+        let Ok(notifier) = self.notifier() else {
+            return nap();
+        };
+        // What was written before was for an earlier sleep.
+        notifier.clear();
+        if self.fall_asleep() {
+            let waited = notifier.wait(timeout);
+            self.wake_up();
+            if waited.is_err() {
+                nap();
+            }
+        }
+    }
+}
+
+/// The bells to ring when a runtime is asked to stop: that of its home, and of threads that waited for its end before it had
+/// a home. It only grows; there are as many as there are such threads.
+#[derive(Debug, Default)]
+pub(super) struct Bells {
+    first: OnceLock<Box<Link>>,
+}
+
+#[derive(Debug)]
+struct Link {
+    bell: Arc<Bell>,
+    next: OnceLock<Box<Link>>,
+}
+
+impl Bells {
+    /// Adds a bell, unless it is among them.
+    pub(super) fn add(&self, bell: &Arc<Bell>) {
+        let mut place = &self.first;
+        loop {
+            match place.get() {
+                Some(link) if Arc::ptr_eq(&link.bell, bell) => return,
+                Some(link) => place = &link.next,
+                None => {
+                    let link = Box::new(Link {
+                        bell: bell.clone(),
+                        next: OnceLock::new(),
+                    });
+                    if place.set(link).is_ok() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Rings one after the other until one wakes its thread, which then does what is to be done; those that are awake see
+    /// it, too. From any thread, and from a signal handler.
+    pub(super) fn ring(&self) {
+        let mut place = &self.first;
+        while let Some(link) = place.get() {
+            if link.bell.ring() {
+                return;
+            }
+            place = &link.next;
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The end of a runtime, whoever brings it about.
+//!
+//! ```text
+//!   home's loop                      sees the stop, and closes after the grace period
+//!   a drop, at home, outside it      runs the loop until then
+//!   a drop, nobody's home            becomes home, and closes at once
+//!   a drop, elsewhere                is a message: the bell, and a nudge to who waits for the end
+//!   another call at home             closes "in passing": with the grace period, or at once inside another runtime's loop
+//!   the thread's exit                closes at once
+//!
+//!   close:  Closing: no task, no registration is taken any more -> drop the root, then all tasks -> deregister everything
+//!             -> seal the gate, and deliver what was sent before -> free the base -> publish the report
+//! ```
+//!
+//! It takes time in proportion to what was accepted before it began: each step is done once, whoever goes on sending.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::context;
+use super::error::RunError;
+use super::home::{Driving, FOREVER, Goal, Home, Life, RootFuture, time_until};
+use super::readiness::Readiness;
+use super::report::{Cause, Report};
+use super::shared::Shared;
+use super::standing::Standing;
+use crate::base::EventBase;
+use crate::executor::{StopLevel, Stops, guard as catch_panic};
+
+/// What the drop of a `Runtime` does, on any thread.
+pub(super) fn dropped(shared: &Arc<Shared>) {
+    if shared.is_forked() {
+        // The queue is the parent's, and so are the tasks: only this process's copies of descriptors go.
+        return context::home_of(shared).iter().for_each(Home::abandon);
+    }
+    shared.stop(StopLevel::Drop);
+    match Standing::of(shared) {
+        // Nobody has driven it: there is nothing to wait for. Should another thread be faster, it is about to close it.
+        Standing::Unbound => Home::bind_to_close(shared).iter().for_each(Home::close_at_once),
+        // Inside its own loop it is a request; the loop closes after the running poll.
+        Standing::Here(home) if !home.is_driven() => home.close_here(),
+        // Home may be in a foreign executor that awaits the end: polled there, it comes.
+        Standing::Elsewhere(_) => shared.closed.nudge(),
+        Standing::Here(_) | Standing::Closed(_) | Standing::Exiting | Standing::Forked => {}
+    }
+    context::sweep(None);
+}
+
+impl Home {
+    /// Notes a stop, when home sees the first one, and tells who waits for that. The grace period begins.
+    pub(super) fn see(&self, stops: Stops) {
+        if let Life::Bound = self.life()
+            && stops.requested()
+        {
+            let now = Instant::now();
+            let grace_ends = now.checked_add(self.shared().settings.grace).unwrap_or(now + FOREVER);
+            self.set_life(Life::Stopping { grace_ends });
+            self.shared().stopping.set(());
+        }
+    }
+
+    /// What is left of the grace period; `None` if nobody has asked for a stop.
+    pub(super) fn grace_left(&self) -> Option<Duration> {
+        match self.life() {
+            Life::Bound => None,
+            Life::Stopping { grace_ends } => Some(time_until(grace_ends)),
+            Life::Closing | Life::Closed => Some(Duration::ZERO),
+        }
+    }
+
+    /// Cuts the grace period short.
+    pub(super) fn end_grace(&self) {
+        if let Life::Stopping { .. } = self.life() {
+            self.set_life(Life::Stopping {
+                grace_ends: Instant::now(),
+            });
+        }
+    }
+
+    /// Whether the grace period is over.
+    pub(super) fn end_is_due(&self, stops: Stops, root_alive: bool) -> bool {
+        let Some(left) = self.grace_left() else {
+            return false;
+        };
+        stops.now() || left.is_zero() || (self.executor().tasks() == 0 && !root_alive)
+    }
+
+    /// Closes a runtime that was asked to stop, from outside of its loop: runs its grace period, then ends it.
+    pub(super) fn close_here(self: &Rc<Self>) {
+        debug_assert!(self.shared().stops().requested());
+        // It was closed or is in its loop already, or it closes here: there is no other error.
+        let _ = self.drive(Goal::default());
+    }
+
+    /// As `close_here`, by a call that is not about this runtime, or a poll. Inside the loop of another runtime there is no
+    /// grace then: that loop would have to wait for it.
+    pub(super) fn close_in_passing(self: &Rc<Self>) {
+        if context::inside_loop() {
+            self.close_at_once();
+        } else {
+            self.close_here();
+        }
+    }
+
+    /// Closes a runtime that was asked to stop, without a grace period.
+    pub(super) fn close_at_once(self: &Rc<Self>) {
+        if let Ok(_driving) = Driving::begin(self) {
+            let _ = self.close(self.shared().stops(), None);
+        }
+    }
+
+    /// The thread is exiting: called by its guard, with the thread's hold on the home.
+    pub(super) fn thread_exits(self: Rc<Self>) {
+        if self.is_driven() {
+            // `process::exit` in a task: a future under poll is never dropped. The process ends, and takes it along.
+            return std::mem::forget(self);
+        }
+        if self.shared().is_forked() {
+            return self.abandon();
+        }
+        let before = self.shared().stop(StopLevel::Now);
+        if let Ok(_driving) = Driving::begin(&self) {
+            let cause = match before.requested() {
+                true => cause_of(before),
+                false => Cause::HomeExited,
+            };
+            let _ = self.close_with(cause, None);
+        }
+    }
+
+    /// In the child of a fork: closes the child's copies of the base's descriptors, and leaks the tasks, which are the
+    /// parent's.
+    pub(super) fn abandon(self: &Rc<Self>) {
+        if !self.is_driven() {
+            drop(self.free());
+            context::unbind(self);
+        }
+    }
+
+    pub(super) fn close(
+        self: &Rc<Self>,
+        seen: Stops,
+        root: Option<&mut dyn RootFuture>,
+    ) -> Result<Report, RunError> {
+        self.close_with(cause_of(seen), root)
+    }
+
+    /// The end. The caller drives, but polls nothing.
+    ///
+    /// The one error is `Forked`: a destructor has forked, and this is the child, where the end is not this runtime's.
+    fn close_with(self: &Rc<Self>, cause: Cause, root: Option<&mut dyn RootFuture>) -> Result<Report, RunError> {
+        let shared = self.shared();
+        let go_on = || !shared.is_forked();
+        shared.stopping.set(());
+        self.set_life(Life::Closing);
+        self.executor().begin_close();
+        if let Some(root) = root {
+            root.discard();
+        }
+        self.executor().cancel_all(go_on);
+        self.forget_registrations();
+        // Nothing is registered any more: what is sent from now on can be done where it is.
+        self.executor().seal(go_on);
+        // Nobody waits in the kernel any more: closing the queue can't block.
+        drop(self.free());
+        context::unbind(self);
+        if shared.is_forked() {
+            return Err(RunError::Forked);
+        }
+        self.set_life(Life::Closed);
+        let report = Report::new(cause, shared.inbox().counts(), shared.wait_error.get().copied());
+        shared.closed.set(report);
+        Ok(report)
+    }
+
+    /// Deregisters and disarms what belongs to objects that outlive the base. Who waits for it in a foreign executor is
+    /// woken, and told by its next poll.
+    fn forget_registrations(&self) {
+        if self.shared().is_forked() {
+            return;
+        }
+        let payloads = self.base().as_mut().map(EventBase::clear);
+        if let Some((sources, timers)) = payloads {
+            sources
+                .into_iter()
+                .flat_map(Readiness::into_wakers)
+                .for_each(catch_panic::wake);
+            timers.into_iter().for_each(catch_panic::wake);
+        }
+    }
+}
+
+fn cause_of(stops: Stops) -> Cause {
+    match stops.by_drop() {
+        true => Cause::Dropped,
+        false => Cause::Requested,
+    }
+}

@@ -1,0 +1,89 @@
+//! One look at where a runtime stands, for every call that has to know.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::ThreadId;
+
+use super::binding::Claim;
+use super::context;
+use super::error::{RunError, SpawnErrorKind};
+use super::home::Home;
+use super::report::Report;
+use super::shared::Shared;
+
+/// Where a runtime stands, as seen from this thread.
+pub(super) enum Standing {
+    /// This is the child of a fork, and the runtime the parent's.
+    Forked,
+    /// Everything is freed.
+    Closed(Report),
+    /// No thread has driven it yet.
+    Unbound,
+    /// This thread is home.
+    Here(Rc<Home>),
+    /// Another thread is.
+    Elsewhere(ThreadId),
+    /// This thread is home, and exits: its guard is done with the runtime, which may not be closed for all that.
+    Exiting,
+}
+
+impl Standing {
+    pub(super) fn of(shared: &Arc<Shared>) -> Self {
+        if shared.is_forked() {
+            return Self::Forked;
+        }
+        if shared.binding.is_home(context::thread_number()) {
+            return match context::home_of(shared) {
+                Some(home) => Self::Here(home),
+                None => shared.report().map_or(Self::Exiting, Self::Closed),
+            };
+        }
+        match shared.home() {
+            Some(thread) => shared.report().map_or(Self::Elsewhere(thread), Self::Closed),
+            None => Self::Unbound,
+        }
+    }
+}
+
+impl Home {
+    /// This thread's half of the runtime; makes this thread home if there is none.
+    pub(super) fn bind(shared: &Arc<Shared>) -> Result<Rc<Self>, RunError> {
+        match Standing::of(shared) {
+            Standing::Here(home) => Ok(home),
+            Standing::Unbound if !context::can_bind() => Err(RunError::ThreadExiting),
+            Standing::Unbound => match shared.binding.claim(context::thread_number()) {
+                Claim::Won(base) => {
+                    let home = Self::new(shared, base);
+                    context::bind(&home);
+                    Ok(home)
+                }
+                // Another thread was faster.
+                Claim::Lost => Self::bind(shared),
+            },
+            Standing::Forked => Err(RunError::Forked),
+            Standing::Closed(_) => Err(RunError::Stopped),
+            Standing::Elsewhere(home) => Err(RunError::NotHome { home }),
+            Standing::Exiting => Err(RunError::ThreadExiting),
+        }
+    }
+
+    /// As `bind`, to close it at once: also on a thread that is exiting. `None` if another thread was faster.
+    pub(super) fn bind_to_close(shared: &Arc<Shared>) -> Option<Rc<Self>> {
+        match shared.binding.claim(context::thread_number()) {
+            Claim::Won(base) => Some(Self::new(shared, base)),
+            Claim::Lost => None,
+        }
+    }
+}
+
+impl From<RunError> for SpawnErrorKind {
+    /// Of an attempt to become home.
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::NotHome { home } => Self::NotHome { home },
+            RunError::Forked => Self::Forked,
+            RunError::ThreadExiting => Self::ThreadExiting,
+            RunError::Stopped | RunError::Nested | RunError::Io(_) => Self::Stopped,
+        }
+    }
+}
