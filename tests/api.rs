@@ -147,6 +147,10 @@ fn an_async_fd_is_sync_iff_what_it_holds_is_and_its_guard_follows() {
     never!(ReadyGuard<'static, SendOnly>: Send);
     copy::<Interest>();
     copy::<Ready>();
+    fn same_event(ready: Ready) -> base::Event {
+        ready
+    }
+    assert_eq!(same_event(Ready::ERROR), base::Event::ERROR);
     fn same_type(interest: Interest) -> base::Interest {
         interest
     }

@@ -1,7 +1,7 @@
 //! What is asked of the kernel, and what it answers.
 //!
 //! [`Interest`] and [`Mode`] go down to the backend, [`Event`] comes up from it. All three are small `Copy` values
-//! without any knowledge of a platform; the backends in `sys/` translate.
+//! without any knowledge of a platform; the backends in `sys/` translate. `crate::io` shows [`Event`] as `Ready`.
 
 use std::fmt;
 use std::num::NonZeroU8;
@@ -103,94 +103,151 @@ pub enum Mode {
     OneShot,
 }
 
-/// What the kernel said about a source.
+/// The ways in which a source is ready: what the kernel said about it.
+///
+/// It is a set of flags; [`io::Ready`](crate::io::Ready) is the same type under another name. The constants are what the
+/// kernel tells apart, and [`contains`](Event::contains) asks for them to the letter. The `is_` questions are those that
+/// somebody asks who is about to make a system call: [`is_readable`](Event::is_readable) is true of an end or an error as
+/// well, which a read would bring to light without blocking.
 ///
 /// An event may report more than was asked for (errors and hang-ups), and readiness may be gone again by the time
-/// that it is looked at: the system call on the descriptor has the last word.
+/// that it is looked at: the system call on the descriptor has the last word. kqueue reports the two directions of one
+/// source as two events.
 ///
-/// Whoever waits to read should go on when any of `is_readable`, `is_read_closed`, `is_write_closed` and `is_error`
-/// is true, and whoever waits to write when any of `is_writable`, `is_write_closed` and `is_error` is. kqueue
-/// reports the two directions of one source as two events.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// ```
+/// use evbase::base::Event;
+///
+/// let end_of_stream = Event::READ_CLOSED;
+/// assert!(end_of_stream.is_readable() && !end_of_stream.contains(Event::READABLE));
+/// assert!(!end_of_stream.is_writable());
+/// let both = Event::READABLE | Event::WRITABLE;
+/// assert!(both.contains(Event::READABLE) && !Event::READABLE.contains(both));
+/// assert_eq!(format!("{both:?}"), "READABLE | WRITABLE");
+/// ```
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Event(u8);
 
 impl Event {
-    pub(super) const READABLE: Event = Event(1);
-    pub(super) const WRITABLE: Event = Event(2);
-    pub(super) const PRIORITY: Event = Event(4);
-    pub(super) const READ_CLOSED: Event = Event(8);
-    pub(super) const WRITE_CLOSED: Event = Event(16);
-    pub(super) const ERROR: Event = Event(32);
-
-    /// An event that says nothing, for a backend to add to.
-    pub(super) const fn empty() -> Event {
-        Event(0)
-    }
-
-    /// Adds `flag` if `condition` holds.
-    pub(super) fn set_if(&mut self, flag: Event, condition: bool) {
-        if condition {
-            self.0 |= flag.0;
-        }
-    }
-
-    const fn has(self, flag: Event) -> bool {
-        self.0 & flag.0 != 0
-    }
-
+    /// Ready for nothing.
+    pub const EMPTY: Event = Event(0);
     /// There is something to read, or to accept.
-    #[must_use]
-    pub const fn is_readable(&self) -> bool {
-        self.has(Event::READABLE)
-    }
-
+    pub const READABLE: Event = Event(1);
     /// There is room to write, or a connection attempt has come to its end.
-    #[must_use]
-    pub const fn is_writable(&self) -> bool {
-        self.has(Event::WRITABLE)
-    }
-
+    pub const WRITABLE: Event = Event(1 << 1);
     /// The peer will send nothing more; what it sent before may still be there to read.
     ///
     /// `EPOLLRDHUP` or `EPOLLHUP`; `EV_EOF` of the read filter.
-    #[must_use]
-    pub const fn is_read_closed(&self) -> bool {
-        self.has(Event::READ_CLOSED)
-    }
-
+    pub const READ_CLOSED: Event = Event(1 << 2);
     /// The source is hung up: nothing that is written will be read by anyone.
     ///
     /// `EPOLLHUP`; `EV_EOF` of the write filter. The write end of a pipe whose reader has gone is
-    /// [`is_error`](Event::is_error) on epoll.
-    #[must_use]
-    pub const fn is_write_closed(&self) -> bool {
-        self.has(Event::WRITE_CLOSED)
-    }
-
-    /// An error is pending on the descriptor. `EPOLLERR`; `EV_ERROR`, or `EV_EOF` with an error code.
-    #[must_use]
-    pub const fn is_error(&self) -> bool {
-        self.has(Event::ERROR)
-    }
-
+    /// [`ERROR`](Event::ERROR) on epoll.
+    pub const WRITE_CLOSED: Event = Event(1 << 3);
+    /// An error is pending on the descriptor, which the next system call will give.
+    ///
+    /// `EPOLLERR`; `EV_ERROR`, or `EV_EOF` with an error code.
+    pub const ERROR: Event = Event(1 << 4);
     /// There is out-of-band data. `EPOLLPRI`; never on kqueue.
+    pub const PRIORITY: Event = Event(1 << 5);
+
+    /// Whether all of `other` is in this.
     #[must_use]
-    pub const fn is_priority(&self) -> bool {
-        self.has(Event::PRIORITY)
+    pub const fn contains(self, other: Event) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether there is nothing in this.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether a read will not block: there is data, the end, or an error to be read.
+    #[must_use]
+    pub const fn is_readable(self) -> bool {
+        self.intersects(Event::READABLE.or(Event::READ_CLOSED).or(Event::ERROR))
+    }
+
+    /// Whether a write will not block: there is room, or nobody to read it, or an error to be had.
+    #[must_use]
+    pub const fn is_writable(self) -> bool {
+        self.intersects(Event::WRITABLE.or(Event::WRITE_CLOSED).or(Event::ERROR))
+    }
+
+    /// Whether the reading side is closed. See [`READ_CLOSED`](Event::READ_CLOSED).
+    #[must_use]
+    pub const fn is_read_closed(self) -> bool {
+        self.contains(Event::READ_CLOSED)
+    }
+
+    /// Whether the writing side is closed. See [`WRITE_CLOSED`](Event::WRITE_CLOSED).
+    #[must_use]
+    pub const fn is_write_closed(self) -> bool {
+        self.contains(Event::WRITE_CLOSED)
+    }
+
+    /// Whether the descriptor has an error.
+    #[must_use]
+    pub const fn is_error(self) -> bool {
+        self.contains(Event::ERROR)
+    }
+
+    /// Whether out-of-band data has come.
+    #[must_use]
+    pub const fn is_priority(self) -> bool {
+        self.contains(Event::PRIORITY)
+    }
+
+    /// What is in this or in `other`: what `|` does, for a `const`.
+    pub(crate) const fn or(self, other: Event) -> Event {
+        Event(self.0 | other.0)
+    }
+
+    /// What is in this and in `other`.
+    pub(crate) const fn and(self, other: Event) -> Event {
+        Event(self.0 & other.0)
+    }
+
+    /// What is in this and not in `other`.
+    pub(crate) const fn without(self, other: Event) -> Event {
+        Event(self.0 & !other.0)
+    }
+
+    const fn intersects(self, other: Event) -> bool {
+        !self.and(other).is_empty()
+    }
+
+    /// This if the condition holds, else nothing.
+    pub(crate) const fn when(self, condition: bool) -> Event {
+        if condition { self } else { Event::EMPTY }
+    }
+}
+
+impl BitOr for Event {
+    type Output = Event;
+
+    fn bitor(self, other: Event) -> Event {
+        self.or(other)
+    }
+}
+
+impl BitOrAssign for Event {
+    fn bitor_assign(&mut self, other: Event) {
+        *self = self.or(other);
     }
 }
 
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = [
-            (self.is_readable(), "READABLE"),
-            (self.is_writable(), "WRITABLE"),
-            (self.is_priority(), "PRIORITY"),
-            (self.is_read_closed(), "READ_CLOSED"),
-            (self.is_write_closed(), "WRITE_CLOSED"),
-            (self.is_error(), "ERROR"),
+            (Event::READABLE, "READABLE"),
+            (Event::WRITABLE, "WRITABLE"),
+            (Event::READ_CLOSED, "READ_CLOSED"),
+            (Event::WRITE_CLOSED, "WRITE_CLOSED"),
+            (Event::ERROR, "ERROR"),
+            (Event::PRIORITY, "PRIORITY"),
         ];
-        write_set(f, &names)
+        write_set(f, &names.map(|(flag, name)| (self.contains(flag), name)))
     }
 }
 
@@ -205,5 +262,49 @@ fn write_set(f: &mut fmt::Formatter<'_>, names: &[(bool, &str)]) -> fmt::Result 
         f.write_str("(nothing)")
     } else {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_and_an_error_can_be_read_and_written_into() {
+        for (event, [read, write]) in [
+            (Event::EMPTY, [false, false]),
+            (Event::READABLE, [true, false]),
+            (Event::READ_CLOSED, [true, false]),
+            (Event::WRITABLE, [false, true]),
+            (Event::WRITE_CLOSED, [false, true]),
+            (Event::ERROR, [true, true]),
+            (Event::PRIORITY, [false, false]),
+        ] {
+            assert_eq!([event.is_readable(), event.is_writable()], [read, write], "{event:?}");
+        }
+    }
+
+    #[test]
+    fn events_are_sets_and_say_what_is_in_them() {
+        let mut all = Event::EMPTY;
+        assert_eq!((format!("{all:?}"), all.is_empty()), ("(nothing)".into(), true));
+        for flag in [
+            Event::READABLE,
+            Event::WRITABLE,
+            Event::READ_CLOSED,
+            Event::WRITE_CLOSED,
+            Event::ERROR,
+            Event::PRIORITY,
+        ] {
+            assert!(!all.contains(flag) && all.contains(Event::EMPTY));
+            assert_eq!((all | flag).without(flag), all);
+            assert_eq!((flag.when(true), flag.when(false)), (flag, Event::EMPTY));
+            all |= flag;
+            assert_eq!(all.and(flag), flag);
+        }
+        assert_eq!(
+            format!("{all:?}"),
+            "READABLE | WRITABLE | READ_CLOSED | WRITE_CLOSED | ERROR | PRIORITY"
+        );
     }
 }

@@ -6,8 +6,7 @@ mod error;
 mod guard;
 mod registration;
 
-pub use crate::base::Interest;
-pub use crate::runtime::Ready;
+pub use crate::base::{Event as Ready, Interest};
 pub use async_fd::AsyncFd;
 pub use error::{IntoInnerError, TryIoError};
 pub use guard::ReadyGuard;

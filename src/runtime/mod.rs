@@ -50,7 +50,7 @@ pub use error::{RunError, SpawnError, SpawnErrorKind, WaitError};
 pub use home::Turn;
 pub(crate) use home::{FOREVER, Home};
 pub use metrics::Metrics;
-pub(crate) use readiness::{Direction, Seen};
+pub(crate) use readiness::{Direction, Ready, Seen};
 pub use report::{Cause, Report};
 pub use runtime::{EnterGuard, Runtime};
 pub(crate) use shared::Shared;

@@ -6,13 +6,12 @@
 //! Any number of tasks may wait for a direction; an event wakes them all. The first one's waker stays in place after it
 //! was woken, so that a task that waits again and again clones its waker once.
 
-use std::fmt;
 use std::io;
-use std::ops::BitOr;
 use std::task::{Context, Poll, Waker};
 
 use super::home::Home;
-use crate::base::{Event, Interest, Key, Mode};
+pub(crate) use crate::base::Event as Ready;
+use crate::base::{Interest, Key, Mode};
 use crate::executor::is_task_waker;
 
 /// One of the two ways that bytes go.
@@ -22,79 +21,23 @@ pub(crate) enum Direction {
     Write,
 }
 
-/// The ways in which a descriptor is ready.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Ready(u8);
+impl Direction {
+    /// All that an event can say about this direction.
+    const fn ready(self) -> Ready {
+        match self {
+            Self::Read => Ready::READABLE
+                .or(Ready::READ_CLOSED)
+                .or(Ready::PRIORITY)
+                .or(Ready::ERROR),
+            Self::Write => Ready::WRITABLE.or(Ready::WRITE_CLOSED).or(Ready::ERROR),
+        }
+    }
+}
 
 impl Ready {
-    /// Ready for nothing.
-    pub const EMPTY: Self = Self(0);
-    /// Bytes, or a connection, can be read.
-    pub const READABLE: Self = Self(1);
-    /// There is room to write.
-    pub const WRITABLE: Self = Self(1 << 1);
-    /// No more will come: the other side has shut down its writing, or is gone.
-    pub const READ_CLOSED: Self = Self(1 << 2);
-    /// Nobody will read what is written.
-    pub const WRITE_CLOSED: Self = Self(1 << 3);
-    /// The descriptor has an error, which the next system call will give.
-    pub const ERROR: Self = Self(1 << 4);
-    /// Urgent data has come.
-    pub const PRIORITY: Self = Self(1 << 5);
-
-    /// Whether all of `other` is in this.
-    pub fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Whether there is nothing in this.
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Whether a read will not block: there is something, or the end, or an error to be read.
-    pub fn is_readable(self) -> bool {
-        self.0 & (Self::READABLE | Self::READ_CLOSED | Self::ERROR).0 != 0
-    }
-
-    /// Whether a write will not block: there is room, or nobody to read it, or an error to be had.
-    pub fn is_writable(self) -> bool {
-        self.0 & (Self::WRITABLE | Self::WRITE_CLOSED | Self::ERROR).0 != 0
-    }
-
-    /// Whether the reading side is closed.
-    pub fn is_read_closed(self) -> bool {
-        self.contains(Self::READ_CLOSED)
-    }
-
-    /// Whether the writing side is closed.
-    pub fn is_write_closed(self) -> bool {
-        self.contains(Self::WRITE_CLOSED)
-    }
-
-    /// Whether the descriptor has an error.
-    pub fn is_error(self) -> bool {
-        self.contains(Self::ERROR)
-    }
-
-    /// Whether urgent data has come.
-    pub fn is_priority(self) -> bool {
-        self.contains(Self::PRIORITY)
-    }
-
-    /// What of this isn't in `other`.
-    pub(crate) fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
-    /// What of this is in `other` as well.
-    pub(crate) fn and(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-
     /// The ways of being ready, in one direction, that somebody with that interest waits for.
     pub(crate) fn wanted(interest: Interest, direction: Direction) -> Self {
-        let answers = |is: bool, ready: Self| if is { ready | Self::ERROR } else { Self::EMPTY };
+        let answers = |is: bool, ready: Self| (ready | Self::ERROR).when(is);
         match direction {
             Direction::Read => {
                 answers(interest.is_readable(), Self::READABLE | Self::READ_CLOSED)
@@ -102,34 +45,6 @@ impl Ready {
             }
             Direction::Write => answers(interest.is_writable(), Self::WRITABLE | Self::WRITE_CLOSED),
         }
-    }
-}
-
-impl BitOr for Ready {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
-impl fmt::Debug for Ready {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = [
-            (Self::READABLE, "READABLE"),
-            (Self::WRITABLE, "WRITABLE"),
-            (Self::READ_CLOSED, "READ_CLOSED"),
-            (Self::WRITE_CLOSED, "WRITE_CLOSED"),
-            (Self::ERROR, "ERROR"),
-            (Self::PRIORITY, "PRIORITY"),
-        ];
-        let mut set = f.debug_set();
-        for (bit, name) in names {
-            if self.contains(bit) {
-                set.entry(&format_args!("{name}"));
-            }
-        }
-        set.finish()
     }
 }
 
@@ -159,22 +74,15 @@ struct More(Vec<(Direction, Waker)>);
 
 impl Readiness {
     /// An event came. Calls `wake` with the wakers of others; our own tasks are woken in place.
-    pub(super) fn event(&mut self, event: Event, wake: &mut impl FnMut(Waker)) {
+    pub(super) fn event(&mut self, event: Ready, wake: &mut impl FnMut(Waker)) {
         self.tick = self.tick.wrapping_add(1);
-        let bit = |is: bool, bit: Ready| if is { bit } else { Ready::EMPTY };
-        let both = bit(event.is_error(), Ready::ERROR);
-        let read = both
-            | bit(event.is_readable(), Ready::READABLE)
-            | bit(event.is_read_closed(), Ready::READ_CLOSED)
-            | bit(event.is_priority(), Ready::PRIORITY);
-        let write =
-            both | bit(event.is_writable(), Ready::WRITABLE) | bit(event.is_write_closed(), Ready::WRITE_CLOSED);
-        for (direction, ready) in [(Direction::Read, read), (Direction::Write, write)] {
+        for direction in [Direction::Read, Direction::Write] {
+            let ready = event.and(direction.ready());
             if ready.is_empty() {
                 continue;
             }
             let side = direction as usize;
-            self.ready[side] = self.ready[side] | ready;
+            self.ready[side] |= ready;
             if std::mem::take(&mut self.waits[side]) {
                 match &self.wakers[side] {
                     Some(waker) if is_task_waker(waker) => waker.wake_by_ref(),

@@ -136,14 +136,12 @@ fn flags(interest: Interest, mode: Mode) -> u32 {
 
 fn translate(flags: u32) -> Event {
     let has = |flag: libc::c_int| flags & flag as u32 != 0;
-    let mut event = Event::empty();
-    event.set_if(Event::READABLE, has(libc::EPOLLIN));
-    event.set_if(Event::WRITABLE, has(libc::EPOLLOUT));
-    event.set_if(Event::PRIORITY, has(libc::EPOLLPRI));
-    event.set_if(Event::READ_CLOSED, has(libc::EPOLLRDHUP) || has(libc::EPOLLHUP));
-    event.set_if(Event::WRITE_CLOSED, has(libc::EPOLLHUP));
-    event.set_if(Event::ERROR, has(libc::EPOLLERR));
-    event
+    Event::READABLE.when(has(libc::EPOLLIN))
+        | Event::WRITABLE.when(has(libc::EPOLLOUT))
+        | Event::PRIORITY.when(has(libc::EPOLLPRI))
+        | Event::READ_CLOSED.when(has(libc::EPOLLRDHUP) || has(libc::EPOLLHUP))
+        | Event::WRITE_CLOSED.when(has(libc::EPOLLHUP))
+        | Event::ERROR.when(has(libc::EPOLLERR))
 }
 
 /// Set for ever once the kernel turned out to have no `epoll_pwait2`, or to forbid it.

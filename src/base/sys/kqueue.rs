@@ -259,13 +259,11 @@ fn check(interest: Interest) -> io::Result<()> {
 
 fn translate(raw: &abi::kevent) -> Event {
     let has = |flag: Flags| raw.flags & flag != 0;
-    let mut event = Event::empty();
-    event.set_if(Event::READABLE, raw.filter == READ);
-    event.set_if(Event::WRITABLE, raw.filter == WRITE);
-    event.set_if(Event::READ_CLOSED, has(EOF) && raw.filter == READ);
-    event.set_if(Event::WRITE_CLOSED, has(EOF) && raw.filter == WRITE);
-    event.set_if(Event::ERROR, has(ERROR) || (has(EOF) && raw.fflags != 0));
-    event
+    Event::READABLE.when(raw.filter == READ)
+        | Event::WRITABLE.when(raw.filter == WRITE)
+        | Event::READ_CLOSED.when(has(EOF) && raw.filter == READ)
+        | Event::WRITE_CLOSED.when(has(EOF) && raw.filter == WRITE)
+        | Event::ERROR.when(has(ERROR) || (has(EOF) && raw.fflags != 0))
 }
 
 /// Whether `fd` is a regular file or a directory. kqueue would take it, and mean something else by "readable".
