@@ -62,6 +62,8 @@ pub struct EventBase<S, T = S> {
     /// Tells the wheel's time.
     clock: Clock,
     notifier: Notifier,
+    /// Another one that ends its waits: see `end_waits_by`.
+    also: Option<Notifier>,
     /// The notifier fired, and no turn has reported it yet.
     notified: bool,
     /// A handler panicked, so there may be events left that were not handed out.
@@ -146,6 +148,7 @@ impl<S, T> EventBase<S, T> {
             timers: Wheel::new(),
             clock: Clock::new(),
             notifier,
+            also: None,
             notified: false,
             unfinished: false,
             birth: Birth::here(),
@@ -161,6 +164,23 @@ impl<S, T> EventBase<S, T> {
     /// A handle with which any thread, or a signal handler, can end a turn's wait.
     pub fn notifier(&self) -> Notifier {
         self.notifier.clone()
+    }
+
+    /// From here on, another notifier ends the waits of turns as well. There can be one of these, and it stays.
+    pub(crate) fn end_waits_by(&mut self, notifier: &Notifier) -> io::Result<()> {
+        self.check_process()?;
+        let (fd, mode) = notifier.watched();
+        self.queue.add(
+            fd,
+            Watch {
+                token: NOTIFY,
+                interest: Interest::READABLE,
+                mode,
+            },
+            None,
+        )?;
+        self.also = Some(notifier.clone());
+        Ok(())
     }
 
     // ---- Sources ----
@@ -360,6 +380,7 @@ impl<S, T> EventBase<S, T> {
         while let Some((token, event)) = self.queue.next() {
             if token == NOTIFY {
                 self.notifier.acknowledge();
+                self.also.iter().for_each(Notifier::acknowledge);
                 self.notified = true;
                 continue;
             }

@@ -57,7 +57,7 @@ const ATTEMPTS: usize = 16;
 
 impl Notifier {
     /// Makes the descriptors.
-    pub(super) fn new() -> io::Result<Notifier> {
+    pub(crate) fn new() -> io::Result<Notifier> {
         let (read, write) = match eventfd()? {
             Some(eventfd) => (eventfd, None),
             None => pipe().map(|(read, write)| (read, Some(write)))?,
@@ -104,7 +104,7 @@ impl Notifier {
         (self.0.read.as_raw_fd(), mode)
     }
 
-    /// Forgets the calls there were, for `wait_for_any`. The base may report them all the same.
+    /// Forgets the calls there were, for `wait`. The base may report them all the same.
     pub(crate) fn clear(&self) {
         match self.0.write {
             Some(_) => self.acknowledge(),
@@ -112,23 +112,22 @@ impl Notifier {
         }
     }
 
-    /// Waits until one of them is used that was not since its last `clear`, until `timeout` has passed, or until a
-    /// signal handler has run. For the owners of the bases, outside of their turns.
-    pub(crate) fn wait_for_any(notifiers: &[Notifier], timeout: Option<Duration>) -> io::Result<()> {
-        let watched = |notifier: &Notifier| libc::pollfd {
-            fd: notifier.0.read.as_raw_fd(),
+    /// Waits until it is used, unless it was since its last `clear`; until `timeout` has passed; or until a signal handler
+    /// has run. For who waits without a base.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let mut fd = libc::pollfd {
+            fd: self.0.read.as_raw_fd(),
             events: libc::POLLIN,
             revents: 0,
         };
-        let mut fds: Vec<_> = notifiers.iter().map(watched).collect();
-        if poll(&mut fds, timeout) < 0 {
+        if poll(std::slice::from_mut(&mut fd), timeout) < 0 {
             let error = io::Error::last_os_error();
             return match error.kind() {
                 io::ErrorKind::Interrupted => Ok(()),
                 _ => Err(error),
             };
         }
-        match fds.iter().any(|fd| fd.revents & libc::POLLNVAL != 0) {
+        match fd.revents & libc::POLLNVAL != 0 {
             // Closed by a stranger.
             true => Err(io::Error::from_raw_os_error(libc::EBADF)),
             false => Ok(()),
@@ -356,18 +355,17 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_for_any_ends_when_one_is_used_and_not_for_what_was_before() {
-        let notifiers = [Notifier::new().unwrap(), Notifier::new().unwrap()];
-        for used in &notifiers {
-            notifiers.iter().for_each(Notifier::clear);
-            used.notify().unwrap();
-            used.clear();
+    fn a_wait_ends_when_it_is_used_and_not_for_what_was_before() {
+        let notifier = Notifier::new().unwrap();
+        for _ in 0..2 {
+            notifier.notify().unwrap();
+            notifier.clear();
             // Nothing to see but the time.
             let start = std::time::Instant::now();
-            Notifier::wait_for_any(&notifiers, Some(Duration::from_millis(2))).unwrap();
+            notifier.wait(Some(Duration::from_millis(2))).unwrap();
             assert!(start.elapsed() >= Duration::from_millis(2));
-            used.notify().unwrap();
-            Notifier::wait_for_any(&notifiers, None).unwrap();
+            notifier.notify().unwrap();
+            notifier.wait(None).unwrap();
         }
     }
 

@@ -16,6 +16,8 @@ use crate::sync::{AtomicBool, AtomicUsize, fence};
 pub(crate) trait Unpark: Send + Sync {
     /// Returns false if the wake-up could not be delivered; the next message will try again.
     fn unpark(&self) -> bool;
+    fn stopped(&self);
+    fn owner(&self) -> Option<std::sync::Arc<dyn std::any::Any + Send + Sync>>;
 }
 
 /// What every handle, task and waker of one executor shares.
@@ -42,13 +44,13 @@ pub(crate) struct Inbox {
 struct Apart<T>(T);
 
 impl Inbox {
-    pub(crate) fn new(id: u64, unpark: Box<dyn Unpark>) -> Self {
+    pub(crate) fn new(unpark: Box<dyn Unpark>) -> Self {
         Self {
             gate: Apart(Gate::new()),
             counts: Apart(Counts::default()),
             spare: Apart(Spare::new()),
             unpark,
-            id,
+            id: 0,
             asked: AtomicUsize::new(0),
             listening: AtomicBool::new(false),
         }
@@ -72,6 +74,14 @@ impl Inbox {
         self.gate.0.stops()
     }
 
+    pub(crate) fn stops_so_far(&self) -> Stops {
+        fence(SeqCst);
+        self.gate.0.stops()
+    }
+    pub(crate) fn owner(&self) -> Option<std::sync::Arc<dyn std::any::Any + Send + Sync>> {
+        self.unpark.owner()
+    }
+
     /// Whether a stop was asked for that home has not `seen`; true as soon as `stop` has returned.
     pub(crate) fn is_asked_to_stop(&self, seen: Stops) -> bool {
         seen.lack(self.asked.load(Relaxed))
@@ -85,7 +95,11 @@ impl Inbox {
         // Home that begins to listen sees the stop, or this sees home.
         fence(SeqCst);
         let is_news = before.lack(level.bits());
-        self.ring(MustRing(must_ring.0 || (is_news && self.listening.load(Relaxed))));
+        if must_ring.0 {
+            self.ring(must_ring);
+        } else if is_news {
+            self.unpark.stopped();
+        }
         before
     }
 

@@ -127,10 +127,9 @@ impl<T> JoinHandle<T> {
         self.task.as_ref().is_none_or(TaskRef::is_complete)
     }
 
-    /// The id of the runtime that the task runs in.
-    pub(crate) fn runtime_id(&self) -> Option<u64> {
+    pub(crate) fn owner(&self) -> Option<std::sync::Arc<dyn std::any::Any + Send + Sync>> {
         // SAFETY: the handle holds a reference.
-        self.task.as_ref().map(|task| unsafe { task.0.inbox() }.id())
+        self.task.as_ref().and_then(|task| unsafe { task.0.inbox() }.owner())
     }
 
     /// Takes the output, if the task has ended.

@@ -13,6 +13,12 @@ mod cells;
 pub(crate) mod current;
 mod gate;
 pub(crate) mod guard;
+pub(crate) mod coop {
+    use std::task::*;
+    pub(crate) fn spend(_: &Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+}
 mod inbox;
 mod join;
 mod state;
@@ -195,6 +201,15 @@ impl Executor {
         self.owned.borrow().len
     }
 
+    pub(crate) fn receive(&self, _limit: u32) -> Stops {
+        self.drain()
+    }
+    pub(crate) fn has_work(&self) -> bool {
+        self.has_ready()
+    }
+    pub(crate) fn begin_close(&self) {
+        self.closing.set(true)
+    }
     pub(crate) fn has_ready(&self) -> bool {
         !self.ready.borrow().is_empty()
     }
@@ -439,7 +454,12 @@ impl Executor {
     }
 
     /// Shuts the inbox for ever. False: something came since; `cancel_all` is due again.
-    pub(crate) fn seal(&self) -> bool {
+    pub(crate) fn seal(&self, go_on: impl Fn() -> bool) {
+        while go_on() && !self.seal_() {
+            self.cancel_all(&go_on)
+        }
+    }
+    fn seal_(&self) -> bool {
         let sealed = self.owned.borrow().len == 0 && self.inbox.seal();
         if sealed {
             self.inbox.spare().close();

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
@@ -14,7 +15,7 @@ use super::error::IntoInnerError;
 use super::guard::ReadyGuard;
 use super::registration::Registration;
 use crate::base::{Interest, Key};
-use crate::runtime::{Direction, Ready, context, registry};
+use crate::runtime::{Direction, Ready, Shared};
 
 /// Any pollable descriptor (a socket, a pipe, a terminal, an eventfd, a timerfd, ...) on the loop.
 ///
@@ -61,7 +62,7 @@ pub struct AsyncFd<T> {
     io: Option<T>,
     registration: Registration,
     /// Takes the descriptor home. Made where `T: Send + 'static` is known, which a destructor can't ask for.
-    travel_home: fn(T, u64, Key),
+    travel_home: fn(T, &Arc<Shared>, Key),
 }
 
 impl<T: AsFd + Send + 'static> AsyncFd<T> {
@@ -81,21 +82,11 @@ impl<T: AsFd + Send + 'static> AsyncFd<T> {
         Self {
             io: Some(io),
             registration: Registration::new(is_stream),
-            travel_home: |io, id, key| {
-                let Some(shared) = registry::find(id) else {
-                    return;
-                };
-                if shared.is_forked() {
-                    return;
-                }
-                let close = move || {
-                    if let Some(home) = context::home(id) {
-                        home.deregister(key);
-                    }
+            travel_home: |io, owner, key| {
+                owner.at_home(move |home| {
+                    home.deregister(key);
                     drop(io);
-                };
-                // A base that takes no messages any more has nothing registered: then it closes here.
-                drop(shared.inbox().send(close));
+                });
             },
         }
     }
@@ -133,10 +124,8 @@ impl<T> AsyncFd<T> {
         if let Some(home) = self.registration.foreign_home() {
             return Err(IntoInnerError::new(self, home));
         }
-        if let Some((id, key)) = self.registration.place()
-            && let Some(home) = context::home(id)
-        {
-            home.deregister(key);
+        if let Some((owner, key)) = self.registration.place() {
+            owner.at_home(move |home| home.deregister(key));
         }
         Ok(self.io.take().expect("evbase: the descriptor is there until the drop"))
     }
@@ -242,15 +231,8 @@ impl<T: AsFd> AsyncFd<T> {
 
 impl<T> Drop for AsyncFd<T> {
     fn drop(&mut self) {
-        let (Some(io), Some((id, key))) = (self.io.take(), self.registration.place()) else {
-            return;
-        };
-        match context::home(id) {
-            Some(home) => {
-                home.deregister(key);
-                drop(io);
-            }
-            None => (self.travel_home)(io, id, key),
+        if let (Some(io), Some((owner, key))) = (self.io.take(), self.registration.place()) {
+            (self.travel_home)(io, owner, key);
         }
     }
 }

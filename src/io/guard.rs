@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use super::AsyncFd;
 use super::error::TryIoError;
-use crate::runtime::{Direction, Ready, Seen, context, registry};
+use crate::runtime::{Direction, Ready, Seen};
 
 /// Readiness that was found; whoever learns that it is over says so through this.
 ///
@@ -79,25 +79,16 @@ impl<'a, T> ReadyGuard<'a, T> {
     }
 
     fn clear(&mut self, ready: Ready) {
-        let Some((id, key)) = self.fd.registration().place() else {
+        let Some((owner, key)) = self.fd.registration().place() else {
             return;
         };
-        for (direction, seen) in [(Direction::Read, self.read), (Direction::Write, self.write)] {
+        for (direction, seen) in [(Direction::Read, &mut self.read), (Direction::Write, &mut self.write)] {
             let Some(seen) = seen else {
                 continue;
             };
-            if let Some(home) = context::home(id) {
-                home.clear(key, direction, seen, ready);
-            } else if let Some(shared) = registry::find(id)
-                && !shared.is_forked()
-            {
-                // A guard that was sent abroad.
-                let _ = shared.inbox().send(move || {
-                    if let Some(home) = context::home(id) {
-                        home.clear(key, direction, seen, ready);
-                    }
-                });
-            }
+            let cleared = *seen;
+            owner.at_home(move |home| home.clear(key, direction, cleared, ready));
+            seen.ready = seen.ready.without(ready);
         }
     }
 }

@@ -4,22 +4,26 @@ use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::thread::{self, ThreadId};
 
 use crate::base::{Interest, Key};
-use crate::runtime::{Direction, Home, Ready, Seen, context, registry};
+use crate::runtime::{Direction, Home, Ready, Seen, Shared, context};
 
-/// Written by the home of the registration; the fields but `home` are read there only.
+/// Which runtime's it is, for good; the other fields are read and written at home only.
 #[derive(Debug)]
 pub(super) struct Registration {
-    /// The id of the runtime, or zero.
-    home: AtomicU64,
+    owner: OnceLock<Arc<Shared>>,
+    /// The token of the key; [`NO_KEY`] until the kernel has taken the descriptor.
     key: AtomicU64,
     /// Bits of `READ` and `WRITE`.
     interest: AtomicU8,
     is_stream: bool,
 }
+
+/// The token of no key.
+const NO_KEY: u64 = u64::MAX;
 
 const READ: u8 = 1;
 const WRITE: u8 = 1 << 1;
@@ -36,18 +40,18 @@ impl Registration {
     /// about: true of TCP on Linux, not of descriptors in general.
     pub(super) fn new(is_stream: bool) -> Self {
         Self {
-            home: AtomicU64::new(0),
-            key: AtomicU64::new(0),
+            owner: OnceLock::new(),
+            key: AtomicU64::new(NO_KEY),
             interest: AtomicU8::new(0),
             is_stream,
         }
     }
 
-    /// The id of the runtime that it is registered with, and the key there.
-    pub(super) fn place(&self) -> Option<(u64, Key)> {
-        match self.home.load(Relaxed) {
-            0 => None,
-            id => Some((id, Key::from_token(self.key.load(Relaxed)))),
+    /// The runtime that it is registered with, and the key there.
+    pub(super) fn place(&self) -> Option<(&Arc<Shared>, Key)> {
+        match (self.owner.get(), self.key.load(Relaxed)) {
+            (None, _) | (_, NO_KEY) => None,
+            (Some(owner), token) => Some((owner, Key::from_token(token))),
         }
     }
 
@@ -72,10 +76,9 @@ impl Registration {
                 "an evbase object was polled outside of a runtime: await it in block_on or in a task",
             ));
         };
-        match self.home.load(Relaxed) {
-            0 => Ok(home),
-            id if id == home.id() => Ok(home),
-            id => Err(wrong_home(id, &home)),
+        match self.owner.get() {
+            Some(owner) if !Arc::ptr_eq(owner, home.shared()) => Err(wrong_home(owner)),
+            _ => Ok(home),
         }
     }
 
@@ -84,32 +87,22 @@ impl Registration {
         let wanted = bit(direction);
         // User code, which may panic, or come back here: not under a borrow, and before anything is claimed.
         let fd = fd.as_fd();
-        match self.home.compare_exchange(0, home.id(), Relaxed, Relaxed) {
-            Ok(_) => {
-                // It is this home's from here on; nobody else gets further than the comparison.
-                match home.register(fd, self.interest(wanted)) {
-                    Ok(key) => {
-                        self.key.store(key.token(), Relaxed);
-                        self.interest.store(wanted, Relaxed);
-                        Ok(key)
-                    }
-                    Err(error) => {
-                        self.home.store(0, Relaxed);
-                        Err(error)
-                    }
-                }
-            }
-            Err(id) if id == home.id() => {
-                let key = Key::from_token(self.key.load(Relaxed));
-                let bits = self.interest.load(Relaxed);
-                if bits & wanted == 0 {
-                    home.extend_interest(key, self.interest(bits | wanted), direction)?;
-                    self.interest.store(bits | wanted, Relaxed);
-                }
-                Ok(key)
-            }
-            Err(id) => Err(wrong_home(id, home)),
+        let owner = self.owner.get_or_init(|| home.shared().clone());
+        if !Arc::ptr_eq(owner, home.shared()) {
+            return Err(wrong_home(owner));
         }
+        let Some((_, key)) = self.place() else {
+            let key = home.register(fd, self.interest(wanted))?;
+            self.key.store(key.token(), Relaxed);
+            self.interest.store(wanted, Relaxed);
+            return Ok(key);
+        };
+        let bits = self.interest.load(Relaxed);
+        if bits & wanted == 0 {
+            home.extend_interest(key, self.interest(bits | wanted), direction)?;
+            self.interest.store(bits | wanted, Relaxed);
+        }
+        Ok(key)
     }
 
     /// How the descriptor is ready, if it is in one of the `wanted` ways, or a place among those who wait for it to be.
@@ -176,30 +169,24 @@ impl Registration {
 
     /// The home thread, if it is another one than this, and still there.
     pub(super) fn foreign_home(&self) -> Option<ThreadId> {
-        let (id, _) = self.place()?;
-        if context::home(id).is_some() {
+        let (owner, _) = self.place()?;
+        if owner.is_forked() || context::home_of(owner).is_some() || owner.report().is_some() {
             return None;
         }
-        let shared = registry::find(id)?;
-        if shared.is_forked() {
-            return None;
-        }
-        shared.home()
+        owner.home()
     }
 }
 
-fn wrong_home(id: u64, here: &Home) -> io::Error {
-    let Some(shared) = registry::find(id) else {
+fn wrong_home(owner: &Shared) -> io::Error {
+    if owner.report().is_some() {
         return io::Error::other(
             "an evbase object belongs to the runtime that polled it first, and that one is closed; get the descriptor \
              back by into_inner, and make a new object",
         );
-    };
+    }
     io::Error::other(format!(
-        "an evbase object belongs to the loop that polled it first, that of runtime {id} on {}; it was polled in the \
-         loop of runtime {} on {:?}",
-        shared.home().map_or("no thread".into(), |home| format!("{home:?}")),
-        here.id(),
+        "an evbase object belongs to the loop that polled it first, which is another one, on {}; it was polled on {:?}",
+        owner.home().map_or("no thread".into(), |home| format!("{home:?}")),
         thread::current().id(),
     ))
 }

@@ -30,16 +30,28 @@ const ASLEEP: usize = 1 << 1;
 /// How long a thread sleeps at a time when there is no descriptor for its bell: it looks by itself then.
 pub(super) const NAP: Duration = Duration::from_millis(5);
 
-/// One a thread that is home to runtimes; every one of them holds it.
+/// What ends the sleep of a thread, from any other one and from a signal handler.
+pub(super) trait EndSleep {
+    /// False if it could not.
+    fn end_sleep(&self) -> bool;
+}
+
+impl EndSleep for Notifier {
+    fn end_sleep(&self) -> bool {
+        self.notify().is_ok()
+    }
+}
+
+/// One a thread that is home to runtimes; every one of them holds it. (Another `N` stands for the descriptor in a model.)
 #[derive(Debug)]
-pub(super) struct Bell {
+pub(super) struct Bell<N = Notifier> {
     word: AtomicUsize,
     /// Made when the thread first sleeps where it has to be heard: most threads have one runtime, and never need it.
-    notifier: OnceLock<Notifier>,
+    notifier: OnceLock<N>,
     birth: fork::Birth,
 }
 
-impl Bell {
+impl<N: EndSleep> Bell<N> {
     pub(super) fn new() -> Self {
         Self {
             word: AtomicUsize::new(0),
@@ -59,24 +71,12 @@ impl Bell {
             return false;
         }
         // Without a notifier the thread naps, and looks by itself.
-        let woken = self.notifier.get().is_none_or(|notifier| notifier.notify().is_ok());
+        let woken = self.notifier.get().is_none_or(N::end_sleep);
         if !woken {
             // The next ring shall try again.
             self.word.fetch_or(ASLEEP, Relaxed);
         }
         woken
-    }
-
-    /// The descriptor to listen to while asleep; the kernel may have none left. The thread of the bell only, before it falls
-    /// asleep.
-    pub(super) fn notifier(&self) -> io::Result<&Notifier> {
-        match self.notifier.get() {
-            Some(notifier) => Ok(notifier),
-            None => {
-                let notifier = Notifier::new()?;
-                Ok(self.notifier.get_or_init(|| notifier))
-            }
-        }
     }
 
     /// From here on a ring writes to the notifier. False: it has rung already.
@@ -101,6 +101,24 @@ impl Bell {
         self.word.load(Relaxed) & RUNG != 0 && self.word.fetch_and(!RUNG, Acquire) & RUNG != 0
     }
 
+    /// What to listen to while asleep; `make` may fail. The thread of the bell only, before it falls asleep.
+    pub(super) fn notifier_or<E>(&self, make: impl FnOnce() -> Result<N, E>) -> Result<&N, E> {
+        match self.notifier.get() {
+            Some(notifier) => Ok(notifier),
+            None => {
+                let notifier = make()?;
+                Ok(self.notifier.get_or_init(|| notifier))
+            }
+        }
+    }
+}
+
+impl Bell {
+    /// The descriptor to listen to while asleep; the kernel may have none left.
+    pub(super) fn notifier(&self) -> io::Result<&Notifier> {
+        self.notifier_or(Notifier::new)
+    }
+
     /// Sleeps until it rings, or for so long, or until a signal handler has run.
     pub(super) fn wait(&self, timeout: Option<Duration>) {
         let nap = || std::thread::sleep(timeout.map_or(NAP, |timeout| timeout.min(NAP)));
@@ -121,20 +139,24 @@ impl Bell {
 
 /// The bells to ring when a runtime is asked to stop: that of its home, and of threads that waited for its end before it had
 /// a home. It only grows; there are as many as there are such threads.
-#[derive(Debug, Default)]
-pub(super) struct Bells {
-    first: OnceLock<Box<Link>>,
+#[derive(Debug)]
+pub(super) struct Bells<N = Notifier> {
+    first: OnceLock<Box<Link<N>>>,
 }
 
 #[derive(Debug)]
-struct Link {
-    bell: Arc<Bell>,
-    next: OnceLock<Box<Link>>,
+struct Link<N> {
+    bell: Arc<Bell<N>>,
+    next: OnceLock<Box<Link<N>>>,
 }
 
-impl Bells {
+impl<N: EndSleep> Bells<N> {
+    pub(super) fn new() -> Self {
+        Self { first: OnceLock::new() }
+    }
+
     /// Adds a bell, unless it is among them.
-    pub(super) fn add(&self, bell: &Arc<Bell>) {
+    pub(super) fn add(&self, bell: &Arc<Bell<N>>) {
         let mut place = &self.first;
         loop {
             match place.get() {

@@ -138,11 +138,7 @@ impl Home {
         }
     }
 
-    pub(super) fn close(
-        self: &Rc<Self>,
-        seen: Stops,
-        root: Option<&mut dyn RootFuture>,
-    ) -> Result<Report, RunError> {
+    pub(super) fn close(self: &Rc<Self>, seen: Stops, root: Option<&mut dyn RootFuture>) -> Result<Report, RunError> {
         self.close_with(cause_of(seen), root)
     }
 

@@ -175,7 +175,10 @@ pub(super) fn listen_for(shared: &Arc<Shared>) {
         let mut awaited = thread.awaited.borrow_mut();
         // Those that have gone or found a home since are of no interest here.
         awaited.retain(|other| other.upgrade().is_some_and(|other| !other.binding.is_bound()));
-        if !awaited.iter().any(|other| std::ptr::eq(other.as_ptr(), Arc::as_ptr(shared))) {
+        if !awaited
+            .iter()
+            .any(|other| std::ptr::eq(other.as_ptr(), Arc::as_ptr(shared)))
+        {
             awaited.push(Arc::downgrade(shared));
         }
         drop(awaited);
@@ -238,7 +241,10 @@ pub(super) fn due(except: Option<&Arc<Shared>>) -> Option<Rc<Home>> {
     });
     match awaited {
         // It has no home, or found one since, which hears its stops itself.
-        Ok(Some(shared)) => Home::bind(&shared).ok().filter(|home| home.is_due()).or_else(|| due(except)),
+        Ok(Some(shared)) => Home::bind(&shared)
+            .ok()
+            .filter(|home| home.is_due())
+            .or_else(|| due(except)),
         _ => None,
     }
 }

@@ -4,12 +4,16 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 
-use loom::sync::Arc;
+use std::convert::Infallible;
+
 use loom::sync::atomic::AtomicUsize;
+use loom::sync::{Arc, Notify};
 use loom::thread;
 
+use super::bell::{Bell, Bells, EndSleep};
 use super::binding::{Binding, Claim};
-use super::waiters::{Once, Place};
+use super::once::{Once, Waiter};
+use crate::executor::{Inbox, StopLevel, Stops, Unpark};
 
 fn model(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -17,14 +21,14 @@ fn model(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
     builder.check(f);
 }
 
-struct Wait(Arc<Once<u32>>, Place);
+struct Wait(Arc<Once<u32>>, Waiter);
 
 impl Future for Wait {
     type Output = u32;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<u32> {
-        let Self(once, place) = &mut *self;
-        match once.poll(place, cx.waker()) {
+        let Self(once, waiter) = &mut *self;
+        match once.poll(waiter, cx.waker()) {
             Some(value) => Poll::Ready(value),
             None => Poll::Pending,
         }
@@ -44,18 +48,18 @@ fn everyone_who_waits_for_the_end_is_told() {
         let once = Arc::new(Once::new());
         let waiters: Vec<_> = (0..2)
             .map(|_| {
-                let wait = Wait(once.clone(), Place::default());
+                let wait = Wait(once.clone(), Waiter::default());
                 thread::spawn(move || assert_eq!(loom::future::block_on(wait), 7))
             })
             .collect();
         let leaver = {
-            let mut wait = Wait(once.clone(), Place::default());
+            let mut wait = Wait(once.clone(), Waiter::default());
             thread::spawn(move || {
                 let polled = Pin::new(&mut wait).poll(&mut Context::from_waker(Waker::noop()));
                 assert!(matches!(polled, Poll::Pending | Poll::Ready(7)));
             })
         };
-        once.happen(7);
+        once.set(7);
         for thread in waiters {
             thread.join().unwrap();
         }
@@ -78,11 +82,10 @@ fn one_thread_becomes_home_and_gets_the_base() {
                     Claim::Won(base) => {
                         base.fetch_add(1, Relaxed);
                         assert!(binding.is_home(me));
-                        assert!(matches!(binding.claim(me), Claim::Home));
+                        assert!(matches!(binding.claim(me), Claim::Lost));
                         true
                     }
-                    Claim::Home => panic!("nobody bound it for this thread"),
-                    Claim::NotHome(_) => {
+                    Claim::Lost => {
                         assert!(binding.is_bound() && !binding.is_home(me));
                         false
                     }
@@ -95,5 +98,109 @@ fn one_thread_becomes_home_and_gets_the_base() {
         assert_eq!(won.filter(|&won| won).count(), 1);
         assert_eq!(base.load(Relaxed), 1);
         assert!(binding.home().is_some());
+    });
+}
+
+/// A notify descriptor: a write is not lost, and ends one wait.
+impl EndSleep for Notify {
+    fn end_sleep(&self) -> bool {
+        self.notify();
+        true
+    }
+}
+
+type Owner = std::sync::Arc<dyn std::any::Any + Send + Sync>;
+
+/// A home outside of its loop: nothing but its bell reaches it.
+struct Outside(Arc<Bells<Notify>>);
+
+impl Unpark for Outside {
+    fn unpark(&self) -> bool {
+        panic!("nobody is parked");
+    }
+
+    fn stopped(&self) {
+        self.0.ring();
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        None
+    }
+}
+
+/// A runtime whose home is elsewhere, as far as its stops go.
+fn outside() -> (Arc<Inbox>, Arc<Bells<Notify>>) {
+    let bells = Arc::new(Bells::new());
+    (Arc::new(Inbox::new(Box::new(Outside(bells.clone())))), bells)
+}
+
+/// What a thread does that waits: sleeps, and looks at the stops when its bell has rung, until `done` says so.
+fn listen(bell: &Bell<Notify>, inbox: &Inbox, mut done: impl FnMut(Stops) -> bool) {
+    let notifier = bell.notifier_or(|| Ok::<_, Infallible>(Notify::new()));
+    let Ok(notifier) = notifier;
+    loop {
+        if bell.answer() && done(inbox.stops()) {
+            return;
+        }
+        if bell.fall_asleep() {
+            notifier.wait();
+            bell.wake_up();
+        }
+    }
+}
+
+/// Bell: a home that is outside of its loop, from its binding on ∥ two stops. Three threads, three preemptions.
+#[test]
+fn a_home_outside_its_loop_hears_each_stop() {
+    model(3, || {
+        let (inbox, bells) = outside();
+        let stops = [StopLevel::Request, StopLevel::Now].map(|level| {
+            let inbox = inbox.clone();
+            thread::spawn(move || {
+                inbox.stop(level);
+            })
+        });
+        let bell = Arc::new(Bell::new());
+        bells.add(&bell);
+        if inbox.stops_so_far().requested() {
+            bell.ring();
+        }
+        listen(&bell, &inbox, Stops::now);
+        for stop in stops {
+            stop.join().unwrap();
+        }
+    });
+}
+
+/// Bell: two threads that wait for the end of a runtime without a home ∥ a stop. One of them at least closes it. Three threads,
+/// three preemptions.
+#[test]
+fn the_stop_of_a_runtime_without_a_home_is_heard_by_who_waits_for_it() {
+    model(3, || {
+        let (inbox, bells) = outside();
+        let closed = Arc::new(AtomicUsize::new(0));
+        let both: Vec<_> = (0..2).map(|_| Arc::new(Bell::new())).collect();
+        let waiters: Vec<_> = (0..2)
+            .map(|me: usize| {
+                let (inbox, bells, closed, both) = (inbox.clone(), bells.clone(), closed.clone(), both.clone());
+                thread::spawn(move || {
+                    bells.add(&both[me]);
+                    if inbox.stops_so_far().requested() {
+                        both[me].ring();
+                    }
+                    listen(&both[me], &inbox, |stops| {
+                        if stops.requested() && closed.fetch_add(1, Relaxed) == 0 {
+                            // The other one is told by the waker that it waits with.
+                            both[1 - me].ring();
+                        }
+                        closed.load(Relaxed) > 0
+                    });
+                })
+            })
+            .collect();
+        inbox.stop(StopLevel::Request);
+        for waiter in waiters {
+            waiter.join().unwrap();
+        }
     });
 }

@@ -11,7 +11,10 @@ use std::task::{Context, Poll, Waker};
 
 use super::home::Home;
 pub(crate) use crate::base::Event as Ready;
-use crate::base::{Interest, Key, Mode};
+use crate::base::{EventBase, Interest, Key, Mode};
+
+/// The event base of a runtime: readiness for each source, a waker for each timer.
+pub(crate) type Base = EventBase<Readiness, Waker>;
 use crate::executor::is_task_waker;
 
 /// One of the two ways that bytes go.
@@ -213,7 +216,7 @@ impl Home {
 
     /// Spends one unit of the polled task's budget; pending, and woken again at once, when there is none left.
     pub(crate) fn spend(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.in_turn() && !self.executor().spend() {
+        if self.is_driven() && !self.executor().spend() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use super::bell::Bells;
+use super::bell::{Bell, Bells};
 use super::binding::Binding;
 use super::once::Once;
 use super::readiness::Base;
@@ -85,7 +85,7 @@ impl Shared {
         Ok(Arc::new_cyclic(|shared| {
             let waker = Arc::new(HomeWaker {
                 notifier: base.notifier(),
-                bells: Bells::default(),
+                bells: Bells::new(),
                 shared: shared.clone(),
             });
             Self {
@@ -122,7 +122,7 @@ impl Shared {
 
     /// From here on, each stop rings the bell too, unless home waits in the loop of the runtime. Returns the stops that came
     /// before, and may not have rung.
-    pub(super) fn ring_on_stop(&self, bell: &sync::Arc<super::bell::Bell>) -> Stops {
+    pub(super) fn ring_on_stop(&self, bell: &sync::Arc<Bell>) -> Stops {
         self.waker.bells.add(bell);
         self.inbox.stops_so_far()
     }

@@ -202,7 +202,8 @@ impl Terminated {
                 }
             }
             // Home hears its stops itself, or can't be helped.
-            Standing::Here(_) | Standing::Elsewhere(_) | Standing::Exiting | Standing::Closed(_) | Standing::Forked => {}
+            Standing::Here(_) | Standing::Elsewhere(_) | Standing::Exiting | Standing::Closed(_) | Standing::Forked => {
+            }
         }
     }
 }

@@ -319,8 +319,9 @@ where
 {
     let home = context::expect_current();
     if is_large::<F>() {
-        home.spawn_local(Box::pin(future))
-    } else {
+        return home
+            .spawn_local(Box::pin(future))
+            .unwrap_or_else(|_| JoinHandle::refused());
     }
     home.spawn_local(future).unwrap_or_else(|_| JoinHandle::refused())
 }

@@ -224,7 +224,11 @@ impl Sleeper {
         let asleep = |(): &mut ()| !self.woken.load(Acquire);
         let guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
         match timeout {
-            None => drop(self.condvar.wait_while(guard, asleep).unwrap_or_else(PoisonError::into_inner)),
+            None => drop(
+                self.condvar
+                    .wait_while(guard, asleep)
+                    .unwrap_or_else(PoisonError::into_inner),
+            ),
             Some(timeout) => {
                 let waited = self.condvar.wait_timeout_while(guard, timeout, asleep);
                 drop(waited.unwrap_or_else(PoisonError::into_inner));

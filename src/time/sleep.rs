@@ -1,14 +1,14 @@
 //! A future that is ready at a point in time.
 
 use std::future::Future;
-use std::num::NonZeroU64;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::after;
 use crate::base::{TimerKey, Until};
-use crate::runtime::{Home, context, registry};
+use crate::runtime::{Shared, context};
 
 /// Sleeps for a duration, counted from this call.
 ///
@@ -48,38 +48,12 @@ pub struct Sleep {
 }
 
 /// A timer in some runtime's base. It may have fired.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Armed {
-    /// The runtime's id, not zero, which leaves room for "not armed"; and [`RESET_ABROAD`].
-    home: NonZeroU64,
+    owner: Arc<Shared>,
     key: TimerKey,
-}
-
-/// In `Armed::home`: the timer was sent another deadline, which may not have arrived.
-const RESET_ABROAD: NonZeroU64 = NonZeroU64::new(1 << 63).unwrap();
-
-impl Armed {
-    fn home(self) -> u64 {
-        self.home.get() & !RESET_ABROAD.get()
-    }
-
-    fn is_reset_abroad(self) -> bool {
-        self.home.get() & RESET_ABROAD.get() != 0
-    }
-
-    /// Does something to the timer, at its home.
-    fn send_home(self, action: impl FnOnce(&Home, TimerKey) + Send + 'static) {
-        if let Some(shared) = registry::find(self.home())
-            && !shared.is_forked()
-        {
-            // A closed inbox means that the timer is gone.
-            let _ = shared.inbox().send(move || {
-                if let Some(home) = context::home(self.home()) {
-                    action(&home, self.key);
-                }
-            });
-        }
-    }
+    /// The timer was sent another deadline, which may not have arrived.
+    reset_abroad: bool,
 }
 
 impl Sleep {
@@ -102,16 +76,17 @@ impl Sleep {
         let Some(armed) = &mut self.armed else {
             return;
         };
-        match context::home(armed.home()) {
-            Some(home) if !armed.is_reset_abroad() => {
+        match context::home_of(&armed.owner) {
+            Some(home) if !armed.reset_abroad => {
                 if !home.reset(armed.key, deadline) {
                     self.armed = None;
                 }
             }
-            // What has been sent before is to arrive before.
+            // An earlier reset may be in flight; send this one too, to keep their order.
             _ => {
-                armed.home |= RESET_ABROAD;
-                armed.send_home(move |home, key| {
+                armed.reset_abroad = true;
+                let key = armed.key;
+                armed.owner.at_home(move |home| {
                     home.reset(key, deadline);
                 });
             }
@@ -119,12 +94,8 @@ impl Sleep {
     }
 
     fn disarm(&mut self) {
-        let Some(armed) = self.armed.take() else {
-            return;
-        };
-        match context::home(armed.home()) {
-            Some(home) => home.disarm(armed.key),
-            None => armed.send_home(|home, key| home.disarm(key)),
+        if let Some(Armed { owner, key, .. }) = self.armed.take() {
+            owner.at_home(move |home| home.disarm(key));
         }
     }
 }
@@ -139,13 +110,14 @@ impl Future for Sleep {
                  block_on or in a task"
             );
         };
-        if let Some(armed) = self.armed
-            && armed.home() == home.id()
+        if let Some(armed) = &self.armed
+            && Arc::ptr_eq(&armed.owner, home.shared())
             && home.has_fired(armed.key)
         {
+            let reset_abroad = armed.reset_abroad;
             self.armed = None;
             // The base has read the clock, unless it was for another deadline.
-            if !armed.is_reset_abroad() || Instant::now() >= self.deadline {
+            if !reset_abroad || Instant::now() >= self.deadline {
                 return Poll::Ready(());
             }
         }
@@ -154,17 +126,19 @@ impl Future for Sleep {
             self.disarm();
             return Poll::Ready(());
         }
-        match self.armed {
-            Some(armed) if armed.home() == home.id() && home.rearm_waker(armed.key, cx) => {
-                return Poll::Pending;
-            }
-            Some(armed) if armed.home() != home.id() => self.disarm(),
+        match &self.armed {
+            Some(armed) if !Arc::ptr_eq(&armed.owner, home.shared()) => self.disarm(),
+            Some(armed) if home.rearm_waker(armed.key, cx) => return Poll::Pending,
             _ => {}
         }
         let Some(key) = until.and_then(|until| home.arm(until, cx)) else {
             panic!("evbase: a Sleep was polled while its runtime closes, where it would never be ready");
         };
-        self.armed = NonZeroU64::new(home.id()).map(|home| Armed { home, key });
+        self.armed = Some(Armed {
+            owner: home.shared().clone(),
+            key,
+            reset_abroad: false,
+        });
         Poll::Pending
     }
 }
@@ -181,6 +155,6 @@ mod tests {
 
     #[test]
     fn a_sleep_stays_small() {
-        assert_eq!(size_of::<Sleep>(), size_of::<Instant>() + 16);
+        assert_eq!(size_of::<Sleep>(), size_of::<Instant>() + 24);
     }
 }
