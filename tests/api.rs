@@ -330,7 +330,6 @@ fn the_calls_have_the_promised_signatures() {
     let _: fn(Builder, Duration) -> Builder = Builder::grace;
     let _: fn(Builder, u32) -> Builder = Builder::event_interval;
     let _: fn(Builder, Duration) -> Builder = Builder::timer_slack;
-    let _: fn(Builder, base::Backend) -> Builder = Builder::backend;
     let _: fn(Builder) -> io::Result<Runtime> = Builder::build;
     let _: fn(Builder, &'static str) -> io::Result<Runtime> = Builder::start;
     let _: fn(Builder, String) -> io::Result<Runtime> = Builder::start;
@@ -475,7 +474,7 @@ fn reports_turns_and_errors_have_the_promised_parts() {
         |report: Report| -> (Cause, [u64; 3]) { (report.cause, [report.completed, report.cancelled, report.panicked]) };
     let _ = |turn: Turn| -> ([usize; 3], bool) { ([turn.events, turn.timers, turn.polls], turn.closed) };
     let _ = |cause| match cause {
-        Cause::Requested | Cause::Dropped | Cause::HomeExited => {}
+        Cause::Requested | Cause::Dropped | Cause::HomeExited | _ => {}
     };
     let _ = |error| -> Option<ThreadId> {
         match error {

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use common::watched;
-use evbase::base::Backend;
+use evbase::base::{Backend, EventBase};
 use evbase::{Builder, Runtime};
 
 #[test]
@@ -15,10 +15,10 @@ fn a_backend_that_the_platform_lacks_is_unsupported() {
         Backend::Epoll => Backend::Kqueue,
         _ => Backend::Epoll,
     };
-    let error = Builder::new().backend(other).build().unwrap_err();
+    let error = EventBase::<()>::with_backend(other).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("platform"), "{error}");
-    assert!(Builder::new().backend(Backend::default()).build().is_ok());
+    assert!(EventBase::<()>::with_backend(Backend::default()).is_ok());
 }
 
 #[test]
