@@ -7,7 +7,7 @@
 mod imp {
     pub(crate) use std::cell::Cell;
     pub(crate) use std::sync::Arc;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, fence};
+    pub(crate) use std::sync::atomic::{AtomicU32, AtomicUsize};
     pub(crate) use std::thread_local;
 
     pub(crate) use parking_lot::Mutex;

@@ -260,7 +260,7 @@ fn the_output_of_a_finished_task_waits_for_nobodys_grace_period() {
 }
 
 #[test]
-fn a_wait_for_what_is_finished_closes_nobody_inside_a_loop() {
+fn a_wait_inside_a_loop_closes_nobody_and_is_an_error_also_for_what_is_finished() {
     rounds(50, |_| {
         let there = Builder::new().start("there").unwrap();
         let here = bound(Builder::new());
@@ -274,10 +274,11 @@ fn a_wait_for_what_is_finished_closes_nobody_inside_a_loop() {
         let done = there.spawner().spawn(async { 1 });
         until(|| done.is_finished());
         here.block_on(async move {
-            end.request();
-            assert_eq!(done.wait().unwrap().unwrap(), 1);
+            assert_eq!(done.wait().unwrap_err(), WaitError::InsideLoop);
+            drop(end);
         })
         .unwrap();
+        other.shutdown_handle().request();
         let report = other.shutdown_handle().terminated().wait().unwrap();
         assert_eq!((report.completed, report.cancelled), (1, 0));
     });

@@ -200,6 +200,12 @@ impl Gate {
         Stops(self.word.load(Acquire) & STOP_BITS)
     }
 
+    /// The stop bits, by a read-modify-write: a `stop` that isn't among them comes after all that the caller did before, and sees
+    /// it.
+    pub(super) fn stops_so_far(&self) -> Stops {
+        Stops(self.word.fetch_or(0, AcqRel) & STOP_BITS)
+    }
+
     /// Takes all messages, oldest first, and clears the mark of a parked home. Home only.
     pub(super) fn take(&self) -> (Stops, Messages) {
         let mut word = self.word.load(Acquire);

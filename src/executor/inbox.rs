@@ -1,14 +1,16 @@
 //! The shared half of an executor: the gate, and the way to wake a home that sleeps behind it.
 
+use std::any::Any;
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::cells::Spare;
 use super::gate::{Admission, Gate, Messages, MustRing, Node, NodeVtable, Refused, StopLevel, Stops};
 use super::guard;
 use super::{Counts, Executor};
-use crate::sync::{AtomicBool, AtomicUsize, fence};
+use crate::sync::AtomicUsize;
 
 /// Wakes a home that is parked in its event base.
 ///
@@ -16,8 +18,12 @@ use crate::sync::{AtomicBool, AtomicUsize, fence};
 pub(crate) trait Unpark: Send + Sync {
     /// Returns false if the wake-up could not be delivered; the next message will try again.
     fn unpark(&self) -> bool;
+
+    /// There is news of a stop, and home is not parked: it may sleep elsewhere.
     fn stopped(&self);
-    fn owner(&self) -> Option<std::sync::Arc<dyn std::any::Any + Send + Sync>>;
+
+    /// Who made the inbox, if it is still there. Not for signal handlers.
+    fn owner(&self) -> Option<Arc<dyn Any + Send + Sync>>;
 }
 
 /// What every handle, task and waker of one executor shares.
@@ -30,13 +36,9 @@ pub(crate) struct Inbox {
     spare: Apart<Spare>,
     // The rest is hardly ever written.
     unpark: Box<dyn Unpark>,
-    /// Names the runtime that this is the inbox of; never used again in this process.
-    id: u64,
     /// The levels of the stops that were asked for. Home asks before each poll, and would slow the gate down for everybody
     /// if it asked there.
     asked: AtomicUsize,
-    /// Home waits for something else, outside of its loop: a stop is to ring, and nothing else.
-    listening: AtomicBool,
 }
 
 /// In cache lines of its own, so that who writes it takes nothing else away from other cores.
@@ -50,14 +52,8 @@ impl Inbox {
             counts: Apart(Counts::default()),
             spare: Apart(Spare::new()),
             unpark,
-            id: 0,
             asked: AtomicUsize::new(0),
-            listening: AtomicBool::new(false),
         }
-    }
-
-    pub(crate) fn id(&self) -> u64 {
-        self.id
     }
 
     pub(crate) fn counts(&self) -> &Counts {
@@ -74,11 +70,13 @@ impl Inbox {
         self.gate.0.stops()
     }
 
+    /// The stop bits, by one who has just said where else a stop is to be heard: a stop that isn't among them is heard there.
     pub(crate) fn stops_so_far(&self) -> Stops {
-        fence(SeqCst);
-        self.gate.0.stops()
+        self.gate.0.stops_so_far()
     }
-    pub(crate) fn owner(&self) -> Option<std::sync::Arc<dyn std::any::Any + Send + Sync>> {
+
+    /// Who made it, if it is still there.
+    pub(crate) fn owner(&self) -> Option<Arc<dyn Any + Send + Sync>> {
         self.unpark.owner()
     }
 
@@ -92,8 +90,6 @@ impl Inbox {
         let (before, must_ring) = self.gate.0.stop(level);
         // After the gate, where home reads what it is to do.
         self.asked.fetch_or(level.bits(), Release);
-        // Home that begins to listen sees the stop, or this sees home.
-        fence(SeqCst);
         let is_news = before.lack(level.bits());
         if must_ring.0 {
             self.ring(must_ring);
@@ -101,12 +97,6 @@ impl Inbox {
             self.unpark.stopped();
         }
         before
-    }
-
-    /// From here on, or no longer, a stop rings although home is not parked. Home asks for the stops there were after that.
-    pub(crate) fn listen(&self, listening: bool) {
-        self.listening.store(listening, Relaxed);
-        fence(SeqCst);
     }
 
     /// Sends a closure home, where it runs and is dropped; from any thread. When home has sealed the gate, the closure
@@ -164,7 +154,7 @@ impl Inbox {
 
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbox").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Inbox").finish_non_exhaustive()
     }
 }
 

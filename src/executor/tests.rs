@@ -14,17 +14,22 @@ impl Unpark for NoBell {
     fn unpark(&self) -> bool {
         true
     }
+
+    fn stopped(&self) {}
+
+    fn owner(&self) -> Option<std::sync::Arc<dyn std::any::Any + Send + Sync>> {
+        None
+    }
 }
 
 fn with_executor(f: impl FnOnce(&Executor)) {
-    let executor = Executor::new(Arc::new(Inbox::new(1, Box::new(NoBell))));
+    let executor = Executor::new(Arc::new(Inbox::new(Box::new(NoBell))));
     // SAFETY: this thread is home, and the executor stays until `None` is set below.
     unsafe { current::set(Some(&executor)) };
     f(&executor);
-    while {
-        executor.cancel_all(|| true);
-        !executor.seal()
-    } {}
+    executor.begin_close();
+    executor.cancel_all(|| true);
+    executor.seal(|| true);
     // SAFETY: as above.
     unsafe { current::set(None) };
 }
@@ -144,7 +149,7 @@ fn slots_of_tasks_are_used_again() {
 
 #[test]
 fn memory_goes_back_to_who_spawns_abroad_and_none_is_left_at_the_end() {
-    let inbox = Arc::new(Inbox::new(1, Box::new(NoBell)));
+    let inbox = Arc::new(Inbox::new(Box::new(NoBell)));
     let executor = Executor::new(inbox.clone());
     // SAFETY: this thread is home, and the executor stays until `None` is set below.
     unsafe { current::set(Some(&executor)) };
@@ -165,8 +170,9 @@ fn memory_goes_back_to_who_spawns_abroad_and_none_is_left_at_the_end() {
     // What goes after the end isn't kept: the inbox would keep itself.
     spawn_abroad(spare + 1);
     let last = spawn(&inbox, std::future::pending::<()>()).ok().unwrap();
+    executor.begin_close();
     executor.cancel_all(|| true);
-    assert!(executor.seal());
+    executor.seal(|| true);
     assert_eq!(inbox.spare().len(), 0);
     drop(last);
     // SAFETY: as above.
@@ -187,9 +193,15 @@ fn a_ring_that_failed_is_tried_again_by_the_next_message() {
         fn unpark(&self) -> bool {
             self.0.fetch_add(1, Relaxed) > 0
         }
+
+        fn stopped(&self) {}
+
+        fn owner(&self) -> Option<std::sync::Arc<dyn std::any::Any + Send + Sync>> {
+            None
+        }
     }
     let rings = std::sync::Arc::default();
-    let inbox = Inbox::new(1, Box::new(FailsOnce(std::sync::Arc::clone(&rings))));
+    let inbox = Inbox::new(Box::new(FailsOnce(std::sync::Arc::clone(&rings))));
     assert!(inbox.park(Stops::default()));
     assert!(inbox.send(|| {}).is_ok());
     assert_eq!(rings.load(Relaxed), 1, "failed");
