@@ -100,16 +100,3 @@ fn a_guard_of_a_runtime_that_was_closed_is_a_context_that_refuses() {
         assert!(Spawner::try_current().is_none());
     });
 }
-
-/// Each new guard kept the dead one below it, without end.
-#[test]
-fn enter_guards_that_overlap_leave_nothing_behind() {
-    let runtime = Runtime::new().unwrap();
-    let mut guard = runtime.enter().unwrap();
-    for _ in 0..100_000 {
-        let next = runtime.enter().unwrap();
-        guard = next;
-    }
-    drop(guard);
-    assert!(evbase::Spawner::try_current().is_none());
-}

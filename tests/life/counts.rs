@@ -316,8 +316,9 @@ fn the_number_of_living_tasks_is_never_below_zero() {
     };
     let end = Instant::now() + Duration::from_millis(300);
     while Instant::now() < end {
-        // Panics if it overflows.
-        runtime.metrics().alive();
+        // An overflow panics, or, in a release build, gives some 2^64.
+        let metrics = runtime.metrics();
+        assert!(metrics.alive() < 1_000_000, "{metrics:?}");
     }
     stop.store(true, Relaxed);
     busy.wait().unwrap().unwrap();

@@ -1,6 +1,5 @@
 //! `Shutdown::request` in a signal handler that interrupts home anywhere, also inside of evbase's own code.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::future::pending;
 use std::rc::Rc;
@@ -12,7 +11,7 @@ use std::{ptr, thread};
 
 use evbase::{Builder, Cause, RunError, Runtime, Shutdown, spawn_local, yield_now};
 
-use crate::support::{alone, parked, poll_once, rounds, until_parked};
+use crate::support::{alone, parked, poll_once, until_parked};
 
 /// What the handler asks to stop.
 static HANDLE: AtomicPtr<Shutdown> = AtomicPtr::new(ptr::null_mut());
@@ -22,31 +21,6 @@ static HANDLES: Mutex<Vec<&Shutdown>> = Mutex::new(Vec::new());
 static BEFORE: AtomicUsize = AtomicUsize::new(0);
 static CAME: AtomicUsize = AtomicUsize::new(0);
 static ERRNO_LOST: AtomicBool = AtomicBool::new(false);
-
-/// Counts what each thread allocates and frees.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: hands everything on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 fn errno() -> *mut libc::c_int {
     #[cfg(target_os = "linux")]
@@ -262,37 +236,6 @@ fn on_signals_requests_and_then_requests_now() {
         // SAFETY: a handler that does nothing stays.
         unsafe { libc::raise(libc::SIGUSR1) };
         assert!(!runtime.shutdown_handle().is_requested());
-    });
-}
-
-#[test]
-fn a_request_allocates_and_frees_nothing() {
-    rounds(100, |_| {
-        let unbound = Runtime::new().unwrap();
-        let outside = Runtime::new().unwrap();
-        outside.block_on(async {}).unwrap();
-        let sleeps = parked(Builder::new().grace(Duration::MAX));
-        let busy = Builder::new().start("home").unwrap();
-        let release = crate::support::hold(&busy);
-        let closed = Runtime::new().unwrap();
-        closed.shutdown_handle().request();
-        closed.run().unwrap();
-        let runtimes = [unbound, outside, sleeps, busy, closed];
-        let handles = runtimes.each_ref().map(Runtime::shutdown_handle);
-        let before = ALLOCATIONS.get();
-        for handle in &handles {
-            let _ = handle.is_requested();
-            handle.request();
-            handle.request();
-            handle.request_now();
-            assert!(handle.is_requested());
-        }
-        assert_eq!(ALLOCATIONS.get(), before);
-        release.open();
-        drop(runtimes);
-        for handle in handles {
-            assert_eq!(handle.terminated().wait().unwrap().cause, Cause::Requested);
-        }
     });
 }
 

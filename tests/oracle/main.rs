@@ -71,11 +71,11 @@ const AGAIN: isize = 20;
 /// Runs a program, and looks for what it has leaked. Returns how many operations it had.
 fn run(program: &Program, list: &dyn Fn(String)) -> Result<u64, String> {
     list(program.to_string());
-    let before = allocations::alive();
+    let before = support::heap_blocks();
     let operations = run_once(program)?;
     if allocations::more_than(before, 0, Duration::from_millis(50)) > 0 {
         // Some things are made once and kept, by the standard library too. A leak comes again.
-        let before = allocations::alive();
+        let before = support::heap_blocks();
         for _ in 0..AGAIN {
             run_once(program)?;
         }

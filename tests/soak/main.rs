@@ -215,7 +215,7 @@ impl Books {
         if !support::soon(|| held() == expected) {
             violation(&format!("held at rest: {:?}, not {expected:?}", held()));
         }
-        let heap = heap::live();
+        let heap = support::heap_bytes() as usize;
         self.heap.push(heap);
         heap::trim();
         let resident = support::resident_pages().unwrap_or_default() * page_size();

@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "each binary uses a part of it")]
 
 mod base;
+mod heap;
 mod limits;
 mod panics;
 mod polls;
@@ -14,6 +15,7 @@ mod trace;
 mod watchdog;
 
 pub(crate) use base::*;
+pub(crate) use heap::*;
 pub(crate) use limits::*;
 pub(crate) use panics::*;
 pub(crate) use polls::*;
