@@ -1,0 +1,9 @@
+//! Descriptors and sockets on the loop.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod async_fd;
+#[cfg(feature = "net")]
+mod tcp;
+mod user_code_comes_back;
