@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -12,7 +12,7 @@ use futures_core::Stream;
 
 use super::addr::{ToSocketAddrs, first_that_works};
 use super::tcp_stream::TcpStream;
-use crate::io::{AsyncFd, IntoInnerError};
+use crate::io::AsyncFd;
 use crate::runtime::Direction;
 
 /// A TCP socket that accepts connections.
@@ -74,7 +74,7 @@ impl TcpListener {
     ///
     /// As for [`AsyncFd::into_inner`], on another thread than its home: the error names both, and the listener is closed.
     pub fn into_std(self) -> io::Result<std::net::TcpListener> {
-        into_owned(self.fd).map(std::net::TcpListener::from)
+        into_std(self.fd)
     }
 
     /// Waits for a connection.
@@ -118,13 +118,11 @@ impl TcpListener {
     }
 }
 
-/// Takes the descriptor out.
-pub(super) fn into_owned<T: IntoRawFd>(fd: AsyncFd<T>) -> io::Result<OwnedFd> {
-    let io = fd
-        .into_inner()
-        .map_err(|error: IntoInnerError<T>| io::Error::other(error.to_string()))?;
-    // SAFETY: `into_raw_fd` has just given this descriptor away, open.
-    Ok(unsafe { OwnedFd::from_raw_fd(io.into_raw_fd()) })
+/// Takes a socket out of its loop, and gives it back as one of the standard library's.
+pub(super) fn into_std<T, S: From<T>>(fd: AsyncFd<T>) -> io::Result<S> {
+    fd.into_inner()
+        .map(S::from)
+        .map_err(|error| io::Error::other(error.to_string()))
 }
 
 impl AsFd for TcpListener {

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::addr::{ToSocketAddrs, first_that_works};
-use super::tcp_listener::into_owned;
+use super::tcp_listener::into_std;
 use super::tcp_split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 use crate::base::Backend;
 use crate::io::by_ref::{async_read_by_ref, async_write_by_ref};
@@ -101,7 +101,7 @@ impl TcpStream {
     /// As for [`AsyncFd::into_inner`], on another thread than its home: the error names both, and the connection is
     /// closed.
     pub fn into_std(self) -> io::Result<std::net::TcpStream> {
-        into_owned(self.fd).map(std::net::TcpStream::from)
+        into_std(self.fd)
     }
 
     /// Two halves that borrow the connection, one to read and one to write.
