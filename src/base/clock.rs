@@ -23,7 +23,8 @@ impl Clock {
     /// A point in time, where what is before the epoch is 0, and after 584 years time ends.
     pub(super) fn at(&self, time: Instant) -> u64 {
         let since_epoch = time.saturating_duration_since(self.epoch);
-        u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
+        let seconds = since_epoch.as_secs().saturating_mul(1_000_000_000);
+        seconds.saturating_add(u64::from(since_epoch.subsec_nanos()))
     }
 
     pub(super) fn now(&self) -> u64 {

@@ -288,8 +288,7 @@ impl<S, T> EventBase<S, T> {
 
     /// Arms a timer. It fires in the first turn that ends at or after its deadline, and never before it.
     ///
-    /// A deadline in the past fires in the next turn. O(1), and no system call; memory is allocated only when more
-    /// timers are armed than ever before.
+    /// A deadline in the past fires in the next turn. O(1), and no system call.
     pub fn arm(&mut self, deadline: Instant, payload: T) -> TimerKey {
         let deadline = self.clock.at(deadline);
         self.timers.arm(deadline, Grid::EXACT, payload)
@@ -322,7 +321,7 @@ impl<S, T> EventBase<S, T> {
 
     /// Disarms a timer and gives its payload back. `None` if it has fired or was disarmed. O(1).
     ///
-    /// Its memory is kept for the next timers; most of it is released once no timer is armed at all.
+    /// Its place is given to the next timer. The memory of hundreds of places in a row goes back when all are free.
     pub fn disarm(&mut self, key: TimerKey) -> Option<T> {
         self.timers.disarm(key)
     }

@@ -54,6 +54,7 @@
 //! | `event_base.rs` | [`EventBase`]: joins the parts below; the turn |
 //! | `interest.rs` | [`Interest`], [`Mode`], [`Event`]: what is asked of the kernel, and what it answers |
 //! | `sources.rs` | the table from [`Key`] to payload, and from descriptor to slot |
+//! | `slab.rs` | where both keep their entries: values under small numbers |
 //! | `timers.rs` | the timer wheel, which knows only nanoseconds |
 //! | `clock.rs` | nanoseconds since the base was made |
 //! | `notify.rs` | [`Notifier`] |
@@ -65,6 +66,7 @@ mod event_base;
 pub(crate) mod fork;
 mod interest;
 mod notify;
+mod slab;
 mod sources;
 mod sys;
 mod timers;

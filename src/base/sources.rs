@@ -3,8 +3,8 @@
 //! Only `EventBase` calls it, and it calls nobody: it knows no kernel. A look-up is a bounds check and a comparison.
 //!
 //! Invariants:
-//! * A slot's generation changes whenever a source leaves it, so that a key, or an event that is still on its way,
-//!   never reaches a later tenant. (It wraps after 2^32 tenants of one slot.)
+//! * A stamp is given to one source, so that a key, or an event that is still on its way, never reaches a later tenant of
+//!   its slot. (Stamps wrap after 2^32.)
 //! * `by_fd[n]` is the slot of the source that was registered last under descriptor number `n`, if it is still in
 //!   the table. An older source with the same number is *detached*: its descriptor was closed without being
 //!   deregistered, so what the kernel knows under that number belongs to the newer one.
@@ -12,6 +12,7 @@
 use std::os::fd::RawFd;
 
 use super::interest::{Interest, Mode};
+use super::slab::Slab;
 
 /// Names a source that is registered with an [`EventBase`](super::EventBase).
 ///
@@ -20,7 +21,7 @@ use super::interest::{Interest, Mode};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     index: u32,
-    generation: u32,
+    stamp: u32,
 }
 
 /// "No slot", in the index by descriptor. Never the index of a slot, so that no key has this token's lower half.
@@ -29,13 +30,13 @@ pub(super) const NONE: u32 = u32::MAX;
 impl Key {
     /// The 64 bits that the kernel hands back with an event.
     pub(crate) fn token(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.index)
+        u64::from(self.stamp) << 32 | u64::from(self.index)
     }
 
     pub(crate) fn from_token(token: u64) -> Key {
         Key {
             index: token as u32,
-            generation: (token >> 32) as u32,
+            stamp: (token >> 32) as u32,
         }
     }
 }
@@ -54,85 +55,69 @@ pub(super) struct Source<S> {
 
 #[derive(Debug)]
 struct Slot<S> {
-    generation: u32,
-    source: Option<Source<S>>,
+    stamp: u32,
+    source: Source<S>,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Sources<S> {
-    slots: Vec<Slot<S>>,
-    /// Slots without a source.
-    free: Vec<u32>,
-    /// Indexed by descriptor number. As long as the highest number there ever was, and so bounded by the limit on
-    /// open files.
-    by_fd: Vec<u32>,
+    slots: Slab<Slot<S>>,
+    next_stamp: u32,
+    /// Indexed by descriptor number. As long as the highest number there ever was needs, 8 bytes for each [`PAGE`].
+    by_fd: Vec<Option<Box<Page>>>,
+}
+
+/// How many descriptor numbers a page stands for.
+const PAGE: usize = 256;
+
+/// A part of the index by descriptor; there is none where it would be empty.
+#[derive(Debug)]
+struct Page {
+    /// How many indices there are.
+    used: usize,
+    /// The index of a slot each, or [`NONE`].
+    indices: [u32; PAGE],
 }
 
 impl<S> Sources<S> {
     pub(super) const fn new() -> Sources<S> {
         Sources {
-            slots: Vec::new(),
-            free: Vec::new(),
+            slots: Slab::new(),
+            next_stamp: 0,
             by_fd: Vec::new(),
         }
     }
 
     /// How many sources there are.
     pub(super) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.slots.len()
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&Source<S>> {
-        let slot = self.slots.get(key.index as usize)?;
-        if slot.generation == key.generation {
-            slot.source.as_ref()
-        } else {
-            None
-        }
+        let slot = self.slots.get(key.index).filter(|slot| slot.stamp == key.stamp)?;
+        Some(&slot.source)
     }
 
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Source<S>> {
-        let slot = self.slots.get_mut(key.index as usize)?;
-        if slot.generation == key.generation {
-            slot.source.as_mut()
-        } else {
-            None
-        }
+        let slot = self.slots.get_mut(key.index).filter(|slot| slot.stamp == key.stamp)?;
+        Some(&mut slot.source)
     }
 
     /// The source that was registered last under this number, if it is still here, with its key.
     pub(super) fn by_fd(&self, fd: RawFd) -> Option<(Key, &Source<S>)> {
-        let index = *self.by_fd.get(usize::try_from(fd).ok()?)?;
-        let slot = self.slots.get(index as usize)?;
-        Some((
-            Key {
-                index,
-                generation: slot.generation,
-            },
-            slot.source.as_ref()?,
-        ))
+        let number = usize::try_from(fd).ok()?;
+        let page = self.by_fd.get(number / PAGE)?.as_ref()?;
+        let index = page.indices[number % PAGE];
+        let slot = self.slots.get(index)?;
+        Some((slot.key(index), &slot.source))
     }
 
     /// The key that the next [`insert`](Sources::insert) will give. The kernel wants to know it first.
     pub(super) fn next_key(&mut self) -> Key {
-        let index = match self.free.last() {
-            Some(index) => *index,
-            None => {
-                // 2^32 sources would need as many descriptors, and terabytes of memory.
-                let index = u32::try_from(self.slots.len()).ok().filter(|index| *index != NONE);
-                let index = index.expect("fewer than 2^32 - 1 sources");
-                self.slots.push(Slot {
-                    generation: 0,
-                    source: None,
-                });
-                self.free.push(index);
-                index
-            }
-        };
         Key {
-            index,
-            generation: self.slots[index as usize].generation,
+            index: self.slots.next_index(),
+            stamp: self.next_stamp,
         }
     }
 
@@ -145,40 +130,55 @@ impl<S> Sources<S> {
         {
             old.detached = true;
         }
-        let popped = self.free.pop();
-        debug_assert_eq!(popped, Some(key.index), "inserts where it was announced");
-        let number = source.fd as usize;
-        if number >= self.by_fd.len() {
-            self.by_fd.resize(number + 1, NONE);
-        }
-        self.by_fd[number] = key.index;
-        self.slots[key.index as usize].source = Some(source);
+        self.set_index(source.fd, key.index);
+        let stamp = key.stamp;
+        self.next_stamp = stamp.wrapping_add(1);
+        let index = self.slots.insert(Slot { stamp, source });
+        debug_assert_eq!(index, key.index, "inserts where it was announced");
     }
 
     /// Takes a source out. Its key, and its token, are stale from here on.
     pub(super) fn remove(&mut self, key: Key) -> Option<Source<S>> {
-        let slot = self.slots.get_mut(key.index as usize)?;
-        if slot.generation != key.generation {
-            return None;
-        }
-        let source = slot.source.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(key.index);
+        self.get(key)?;
+        let source = self.slots.remove(key.index)?.source;
         if !source.detached {
-            self.by_fd[source.fd as usize] = NONE;
+            self.set_index(source.fd, NONE);
         }
         Some(source)
     }
 
+    /// Says where the source of a descriptor is.
+    fn set_index(&mut self, fd: RawFd, index: u32) {
+        let (page, place) = (fd as usize / PAGE, fd as usize % PAGE);
+        if page >= self.by_fd.len() {
+            self.by_fd.resize_with(page + 1, || None);
+        }
+        let Page { used, indices } = &mut **self.by_fd[page].get_or_insert_with(|| {
+            Box::new(Page {
+                used: 0,
+                indices: [NONE; PAGE],
+            })
+        });
+        let old = std::mem::replace(&mut indices[place], index);
+        *used += usize::from(index != NONE);
+        *used -= usize::from(old != NONE);
+        if *used == 0 {
+            self.by_fd[page] = None;
+        }
+    }
+
     /// The keys of all sources.
     pub(super) fn keys(&self) -> Vec<Key> {
-        let key = |(index, slot): (usize, &Slot<S>)| {
-            slot.source.as_ref().map(|_| Key {
-                index: index as u32,
-                generation: slot.generation,
-            })
-        };
-        self.slots.iter().enumerate().filter_map(key).collect()
+        self.slots.iter().map(|(index, slot)| slot.key(index)).collect()
+    }
+}
+
+impl<S> Slot<S> {
+    fn key(&self, index: u32) -> Key {
+        Key {
+            index,
+            stamp: self.stamp,
+        }
     }
 }
 
@@ -212,7 +212,7 @@ mod tests {
     fn a_token_is_a_key_and_back() {
         let key = Key {
             index: 7,
-            generation: u32::MAX,
+            stamp: u32::MAX,
         };
         assert_eq!(key.token(), 0xffff_ffff_0000_0007);
         assert_eq!(Key::from_token(key.token()), key);
@@ -253,5 +253,18 @@ mod tests {
         assert_eq!(sources.by_fd(4).map(|(key, _)| key), Some(new));
         assert!(sources.remove(new).is_some());
         assert!(sources.by_fd(4).is_none() && sources.by_fd(-1).is_none() && sources.by_fd(1000).is_none());
+    }
+
+    #[test]
+    fn memory_follows_the_number_of_sources_whichever_stays() {
+        for stays in [0, 50_000, 99_999] {
+            let mut sources = Sources::new();
+            let mut keys: Vec<_> = (0..100_000).map(|fd| insert(&mut sources, fd, "one of many")).collect();
+            let kept = keys.remove(stays);
+            assert!(keys.into_iter().all(|key| sources.remove(key).is_some()));
+            assert!(sources.slots.capacity() <= 1024);
+            assert_eq!(sources.by_fd.iter().flatten().count(), 1);
+            assert!(payload(&sources, kept).is_some() && sources.by_fd(stays as RawFd).is_some());
+        }
     }
 }

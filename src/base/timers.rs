@@ -27,13 +27,17 @@
 //!
 //! # Invariants
 //!
-//! * Every timer is in exactly one place: linked in the slot that `place` says, or in `expired`, or free.
+//! * Every timer is in exactly one place: linked in the slot that `place` says, or in `expired`.
 //! * A slot's `earliest` is never later than its first deadline, nor `wake` than its first wake-up. They are exactly
 //!   that, unless the slot is `dirty`.
 //! * `elapsed` never goes back, and no timer is in a slot before that of `elapsed`.
 //! * A stamp is given to one arming, so a key never finds a later tenant of its node. (Stamps wrap after 2^32.)
+//! * Memory follows the number of timers down as well as up: the nodes are in a [`Slab`], and `expired` is cut when it has
+//!   been handed out. The slots, 14 KB, stay.
 
 use std::cmp::Reverse;
+
+use super::slab::Slab;
 
 /// Names a timer that is armed in an [`EventBase`](super::EventBase).
 ///
@@ -58,24 +62,28 @@ const NONE: u32 = u32::MAX;
 /// at the cost of at most one wake-up that finds nothing due.
 const RESCAN: usize = 128;
 
-/// When the last timer goes, memory for this many is kept.
-const KEEP: usize = 4096;
+/// How many entries `expired` keeps memory for when it is empty.
+const KEEP: usize = 1024;
 
-/// Where a node is, other than in slot number `place`.
+/// Where a node is that is due, instead of in slot number `place`.
 const EXPIRED: u16 = u16::MAX;
-const FREE: u16 = u16::MAX - 1;
 
 #[derive(Debug)]
 struct Node<T> {
+    timer: Timer,
+    payload: T,
+}
+
+/// A timer without its payload.
+#[derive(Clone, Copy, Debug)]
+struct Timer {
     deadline: u64,
+    stamp: u32,
     previous: u32,
     next: u32,
-    stamp: u32,
-    /// `level * SLOTS + slot`, or [`EXPIRED`] or [`FREE`].
+    /// `level * SLOTS + slot`, or [`EXPIRED`].
     place: u16,
     grid: Grid,
-    /// `None` if free.
-    payload: Option<T>,
 }
 
 /// How exact a timer has to be: a power of two nanoseconds.
@@ -96,7 +104,11 @@ impl Grid {
         1 << self.0
     }
 
+    #[inline]
     fn round_up(self, deadline: u64) -> u64 {
+        if self == Grid::EXACT {
+            return deadline;
+        }
         let mask = (1 << self.0) - 1;
         // Where time ends, it isn't rounded.
         (deadline.saturating_add(mask) & !mask).max(deadline)
@@ -117,16 +129,13 @@ type Due = (u64, u32, u32, u32);
 #[derive(Debug)]
 pub(super) struct Wheel<T> {
     elapsed: u64,
-    armed: usize,
     /// Bit `n`: level `n` has an occupied slot.
     levels: u16,
     occupied: [u64; LEVELS],
     dirty: [u64; LEVELS],
     /// All slots of all levels. Empty until the first timer is armed.
     slots: Vec<Slot>,
-    nodes: Vec<Node<T>>,
-    /// Head of the list of free nodes, linked by `next`.
-    free: u32,
+    nodes: Slab<Node<T>>,
     next_stamp: u32,
     /// Due, and not handed out yet; the next one last. An entry whose timer was disarmed or reset is skipped.
     expired: Vec<Reverse<Due>>,
@@ -137,13 +146,11 @@ impl<T> Wheel<T> {
     pub(super) const fn new() -> Wheel<T> {
         Wheel {
             elapsed: 0,
-            armed: 0,
             levels: 0,
             occupied: [0; LEVELS],
             dirty: [0; LEVELS],
             slots: Vec::new(),
-            nodes: Vec::new(),
-            free: NONE,
+            nodes: Slab::new(),
             next_stamp: 0,
             expired: Vec::new(),
         }
@@ -151,7 +158,7 @@ impl<T> Wheel<T> {
 
     /// How many timers are armed, those included that are due and were not handed out.
     pub(super) fn len(&self) -> usize {
-        self.armed
+        self.nodes.len()
     }
 
     /// Arms a timer. A deadline that has passed is as good as any.
@@ -168,68 +175,59 @@ impl<T> Wheel<T> {
         }
         let stamp = self.next_stamp;
         self.next_stamp = stamp.wrapping_add(1);
-        let node = Node {
-            deadline,
-            previous: NONE,
-            next: NONE,
-            stamp,
-            place: FREE,
-            grid,
-            payload: Some(payload),
-        };
-        let index = if self.free == NONE {
-            // 2^32 timers would need terabytes of memory.
-            let index = u32::try_from(self.nodes.len()).ok().filter(|index| *index != NONE);
-            let index = index.expect("fewer than 2^32 - 1 timers");
-            self.nodes.push(node);
-            index
-        } else {
-            let index = self.free;
-            let slot = &mut self.nodes[index as usize];
-            self.free = slot.next;
-            *slot = node;
-            index
-        };
-        self.armed += 1;
-        self.link(index);
+        let place = self.place_for(deadline);
+        let head = self.slots[place].head;
+        let index = self.nodes.insert(Node {
+            timer: Timer {
+                deadline,
+                stamp,
+                previous: NONE,
+                next: head,
+                place: place as u16,
+                grid,
+            },
+            payload,
+        });
+        self.lead(index, head, place, deadline, grid);
         TimerKey { index, stamp }
     }
 
     /// Moves a timer to another deadline. `false`: it has gone.
     pub(super) fn reset(&mut self, key: TimerKey, deadline: u64, grid: Grid) -> bool {
-        if self.get(key).is_none() {
+        let Some(node) = self.nodes.get(key.index).filter(|node| node.timer.stamp == key.stamp) else {
             return false;
-        }
-        self.unlink(key.index);
-        let node = &mut self.nodes[key.index as usize];
-        (node.deadline, node.grid) = (deadline, grid);
-        self.link(key.index);
+        };
+        let timer = node.timer;
+        self.unlink(timer);
+        self.link(
+            key.index,
+            Timer {
+                deadline,
+                grid,
+                ..timer
+            },
+        );
         true
     }
 
     /// Takes a timer out. `None`: it has gone.
     pub(super) fn disarm(&mut self, key: TimerKey) -> Option<T> {
-        self.get(key)?;
-        self.unlink(key.index);
-        self.release(key.index)
+        let node = self.nodes.remove_if(key.index, |node| node.timer.stamp == key.stamp)?;
+        self.unlink(node.timer);
+        Some(node.payload)
     }
 
     pub(super) fn get(&self, key: TimerKey) -> Option<&T> {
-        let node = self.nodes.get(key.index as usize)?;
-        if node.stamp == key.stamp {
-            node.payload.as_ref()
-        } else {
-            None
-        }
+        let node = self.nodes.get(key.index).filter(|node| node.timer.stamp == key.stamp)?;
+        Some(&node.payload)
     }
 
     pub(super) fn get_mut(&mut self, key: TimerKey) -> Option<&mut T> {
-        let node = self.nodes.get_mut(key.index as usize)?;
-        if node.stamp == key.stamp {
-            node.payload.as_mut()
-        } else {
-            None
-        }
+        let node = self
+            .nodes
+            .get_mut(key.index)
+            .filter(|node| node.timer.stamp == key.stamp)?;
+        Some(&mut node.payload)
     }
 
     /// When to wake up for the first time, or (see [`RESCAN`]) a time shortly before that.
@@ -297,23 +295,23 @@ impl<T> Wheel<T> {
         while let Some(Reverse(due)) = self.expired.pop() {
             if self.is_due(&due) {
                 let (_, _, index, stamp) = due;
-                return self.release(index).map(|payload| (TimerKey { index, stamp }, payload));
+                let node = self.nodes.remove(index);
+                return node.map(|node| (TimerKey { index, stamp }, node.payload));
             }
         }
+        self.expired.shrink_to(KEEP);
         None
     }
 
     /// Disarms everything.
     pub(super) fn clear(&mut self) -> Vec<T> {
-        let mut payloads = Vec::with_capacity(self.armed);
-        for index in 0..self.nodes.len() as u32 {
-            // Releasing the last one may free the nodes.
-            if self.nodes.get(index as usize).is_some_and(|node| node.place != FREE) {
-                self.unlink(index);
-                payloads.extend(self.release(index));
-            }
-        }
-        payloads
+        let emptied = Wheel {
+            elapsed: self.elapsed,
+            next_stamp: self.next_stamp,
+            ..Wheel::new()
+        };
+        let nodes = std::mem::replace(self, emptied).nodes;
+        nodes.into_values().map(|node| node.payload).collect()
     }
 
     /// Empties slots of one level: what is due at `now` goes to `expired`, the rest is placed anew.
@@ -329,14 +327,15 @@ impl<T> Wheel<T> {
             rest &= rest - 1;
             let mut index = std::mem::replace(&mut self.slots[level * SLOTS + digit].head, NONE);
             while index != NONE {
-                let node = &mut self.nodes[index as usize];
-                let next = node.next;
-                if node.deadline <= now {
-                    node.place = EXPIRED;
-                    let age = age_of(node.stamp, self.next_stamp);
-                    self.expired.push(Reverse((node.deadline, age, index, node.stamp)));
+                let timer = &mut self.nodes[index].timer;
+                let next = timer.next;
+                if timer.deadline <= now {
+                    timer.place = EXPIRED;
+                    let age = age_of(timer.stamp, self.next_stamp);
+                    self.expired.push(Reverse((timer.deadline, age, index, timer.stamp)));
                 } else {
-                    self.link(index);
+                    let timer = *timer;
+                    self.link(index, timer);
                 }
                 index = next;
             }
@@ -348,8 +347,9 @@ impl<T> Wheel<T> {
         let (deadline, _, index, stamp) = *due;
         // One that was reset may have become due once more, at another deadline.
         self.nodes
-            .get(index as usize)
-            .is_some_and(|node| node.place == EXPIRED && node.stamp == stamp && node.deadline == deadline)
+            .get(index)
+            .map(|node| node.timer)
+            .is_some_and(|timer| timer.place == EXPIRED && timer.stamp == stamp && timer.deadline == deadline)
     }
 
     /// When an occupied slot begins.
@@ -381,94 +381,83 @@ impl<T> Wheel<T> {
             if index == NONE {
                 return Some((earliest, wake));
             }
-            let node = &self.nodes[index as usize];
-            earliest = earliest.min(node.deadline);
-            wake = wake.min(node.grid.round_up(node.deadline));
-            index = node.next;
+            let timer = &self.nodes[index].timer;
+            earliest = earliest.min(timer.deadline);
+            wake = wake.min(timer.grid.round_up(timer.deadline));
+            index = timer.next;
         }
         None
     }
 
-    /// Puts a node into the slot where its deadline belongs.
-    fn link(&mut self, index: u32) {
-        let Node { deadline, grid, .. } = self.nodes[index as usize];
-        let wake = grid.round_up(deadline);
+    /// Puts a node that is in no slot into the one where its deadline belongs.
+    fn link(&mut self, index: u32, timer: Timer) {
+        let place = self.place_for(timer.deadline);
+        let head = self.slots[place].head;
+        self.nodes[index].timer = Timer {
+            previous: NONE,
+            next: head,
+            place: place as u16,
+            ..timer
+        };
+        self.lead(index, head, place, timer.deadline, timer.grid);
+    }
+
+    /// The slot where a deadline belongs.
+    fn place_for(&self, deadline: u64) -> usize {
         // A deadline that has passed is kept with those of the current tick.
         let tick = deadline.max(self.elapsed) >> TICK_BITS;
         let level = level_of(self.elapsed >> TICK_BITS, tick);
-        let digit = digit_of(tick, level);
-        let place = level * SLOTS + digit;
-        let bit = 1 << digit;
+        level * SLOTS + digit_of(tick, level)
+    }
 
+    /// Makes a node the head of its slot, before the one that was.
+    #[inline]
+    fn lead(&mut self, index: u32, head: u32, place: usize, deadline: u64, grid: Grid) {
+        let wake = grid.round_up(deadline);
+        let (level, bit) = (place / SLOTS, 1 << (place % SLOTS));
         let slot = &mut self.slots[place];
-        let head = std::mem::replace(&mut slot.head, index);
-        if self.occupied[level] & bit == 0 {
+        slot.head = index;
+        if head == NONE {
             (slot.earliest, slot.wake) = (deadline, wake);
-        } else {
-            if deadline <= slot.earliest && wake <= slot.wake {
-                // At or before the bounds, so it is the first now, and the bounds are exact.
-                self.dirty[level] &= !bit;
-            }
-            slot.earliest = slot.earliest.min(deadline);
-            slot.wake = slot.wake.min(wake);
+            self.occupied[level] |= bit;
+            self.levels |= 1 << level;
+            return;
         }
-        self.occupied[level] |= bit;
-        self.levels |= 1 << level;
-
-        let node = &mut self.nodes[index as usize];
-        node.previous = NONE;
-        node.next = head;
-        node.place = place as u16;
-        if head != NONE {
-            self.nodes[head as usize].previous = index;
+        if deadline <= slot.earliest && wake <= slot.wake {
+            // At or before the bounds, so it is the first now, and the bounds are exact.
+            self.dirty[level] &= !bit;
         }
+        slot.earliest = slot.earliest.min(deadline);
+        slot.wake = slot.wake.min(wake);
+        self.nodes[head].timer.previous = index;
     }
 
     /// Takes a node out of its slot. One that is due just leaves its entry in `expired` behind.
-    fn unlink(&mut self, index: u32) {
-        let node = &mut self.nodes[index as usize];
-        let (previous, next, deadline, grid) = (node.previous, node.next, node.deadline, node.grid);
-        let place = usize::from(std::mem::replace(&mut node.place, FREE));
-        if place >= LEVELS * SLOTS {
+    #[inline]
+    fn unlink(&mut self, timer: Timer) {
+        let place = usize::from(timer.place);
+        if timer.place == EXPIRED {
             return;
         }
-        if next != NONE {
-            self.nodes[next as usize].previous = previous;
+        if timer.next != NONE {
+            self.nodes[timer.next].timer.previous = timer.previous;
         }
-        if previous != NONE {
-            self.nodes[previous as usize].next = next;
+        if timer.previous != NONE {
+            self.nodes[timer.previous].timer.next = timer.next;
         } else {
-            self.slots[place].head = next;
+            self.slots[place].head = timer.next;
         }
         let (level, bit) = (place / SLOTS, 1 << (place % SLOTS));
-        if self.slots[place].head == NONE {
+        let slot = &self.slots[place];
+        if slot.head == NONE {
             self.occupied[level] &= !bit;
             self.dirty[level] &= !bit;
             if self.occupied[level] == 0 {
                 self.levels &= !(1 << level);
             }
-        } else if deadline == self.slots[place].earliest || grid.round_up(deadline) == self.slots[place].wake {
+        } else if timer.deadline == slot.earliest || timer.grid.round_up(timer.deadline) == slot.wake {
             self.dirty[level] |= bit;
         }
-    }
-
-    /// Frees a node that is in no slot, and gives back what it held.
-    fn release(&mut self, index: u32) -> Option<T> {
-        let node = &mut self.nodes[index as usize];
-        let payload = node.payload.take();
-        node.place = FREE;
-        node.next = std::mem::replace(&mut self.free, index);
-        self.armed -= 1;
-        if self.armed == 0 {
-            // Only entries of timers that have gone are left.
-            self.expired.clear();
-            self.expired.shrink_to(KEEP);
-            if self.nodes.capacity() > KEEP {
-                self.nodes = Vec::new();
-                self.free = NONE;
-            }
-        }
-        payload
     }
 }
 

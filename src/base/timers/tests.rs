@@ -26,17 +26,16 @@ fn check<T>(wheel: &Wheel<T>) {
         assert!(occupied || !dirty);
         let (mut index, mut previous, mut earliest, mut wake) = (slot.head, NONE, u64::MAX, u64::MAX);
         while index != NONE {
-            let node = &wheel.nodes[index as usize];
-            assert_eq!((usize::from(node.place), node.previous), (place, previous));
-            assert!(node.payload.is_some());
+            let timer = wheel.nodes[index].timer;
+            assert_eq!((usize::from(timer.place), timer.previous), (place, previous));
             let (tick, elapsed) = (
-                node.deadline.max(wheel.elapsed) >> TICK_BITS,
+                timer.deadline.max(wheel.elapsed) >> TICK_BITS,
                 wheel.elapsed >> TICK_BITS,
             );
             assert_eq!((level_of(elapsed, tick), digit_of(tick, level)), (level, digit));
-            earliest = earliest.min(node.deadline);
-            wake = wake.min(node.grid.round_up(node.deadline));
-            (previous, index) = (index, node.next);
+            earliest = earliest.min(timer.deadline);
+            wake = wake.min(timer.grid.round_up(timer.deadline));
+            (previous, index) = (index, timer.next);
             linked += 1;
         }
         if occupied {
@@ -48,7 +47,11 @@ fn check<T>(wheel: &Wheel<T>) {
     for level in 0..LEVELS {
         assert_eq!(wheel.levels >> level & 1 == 1, wheel.occupied[level] != 0);
     }
-    let waiting = wheel.nodes.iter().filter(|node| node.place == EXPIRED).count();
+    let waiting = wheel
+        .nodes
+        .iter()
+        .filter(|(_, node)| node.timer.place == EXPIRED)
+        .count();
     assert_eq!(linked + waiting, wheel.len());
 }
 
@@ -175,26 +178,47 @@ fn a_timer_that_is_due_can_still_be_disarmed_or_reset() {
 }
 
 #[test]
-fn memory_is_reused_and_most_of_it_released_with_the_last_timer() {
+fn one_timer_after_the_other_is_kept_at_one_place() {
     let mut wheel = Wheel::new();
     for round in 0..1000 {
         let key = wheel.arm(round, Grid::EXACT, ());
+        assert_eq!(key.index, 0);
         wheel.disarm(key);
     }
-    assert_eq!(wheel.nodes.len(), 1);
-    let keys: Vec<_> = (0..=KEEP as u64).map(|n| wheel.arm(n, Grid::EXACT, ())).collect();
-    for key in &keys {
-        assert!(wheel.disarm(*key).is_some());
+    assert!(wheel.nodes.capacity() < 10);
+}
+
+#[test]
+fn the_memory_of_cancelled_timers_goes_back_while_one_stays() {
+    const MANY: usize = 100_000;
+    for stays in [0, MANY / 2, MANY - 1] {
+        let mut wheel = Wheel::new();
+        let mut keys: Vec<_> = (0..MANY as u64).map(|n| wheel.arm(n, Grid::EXACT, n)).collect();
+        let kept = keys.remove(stays);
+        for key in &keys {
+            assert!(wheel.disarm(*key).is_some());
+        }
+        assert!(wheel.nodes.capacity() <= 1024, "{stays}: {}", wheel.nodes.capacity());
+        // Keys from before don't find those who have their places.
+        for n in 0..MANY as u64 {
+            wheel.arm(n, Grid::EXACT, n);
+        }
+        assert!(keys.iter().all(|key| wheel.get(*key).is_none()));
+        assert_eq!(wheel.get(kept), Some(&(stays as u64)));
+        check(&wheel);
+        assert_eq!(wheel.clear().len(), MANY + 1);
     }
-    assert_eq!(wheel.nodes.capacity(), 0);
-    // Keys from before don't find the new tenants.
-    wheel.arm(7, Grid::EXACT, ());
-    assert!(keys.iter().all(|key| wheel.get(*key).is_none()));
-    for n in 0..=KEEP as u64 {
-        wheel.arm(n, Grid::EXACT, ());
+}
+
+#[test]
+fn the_memory_of_timers_that_fired_goes_back_while_one_stays() {
+    let mut wheel = Wheel::new();
+    wheel.arm(9 * SECOND, Grid::EXACT, 0);
+    for n in 1..=100_000 {
+        wheel.arm(n, Grid::EXACT, n);
     }
-    assert_eq!(fire(&mut wheel, SECOND).len(), KEEP + 2);
-    assert!(wheel.nodes.capacity() == 0 && wheel.expired.capacity() <= KEEP);
+    assert_eq!(fire(&mut wheel, SECOND).len(), 100_000);
+    assert!(wheel.nodes.capacity() <= 1024 && wheel.expired.capacity() <= KEEP);
     check(&wheel);
 }
 
