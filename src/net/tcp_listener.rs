@@ -1,7 +1,6 @@
 //! A TCP socket that accepts connections.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -82,7 +81,8 @@ impl TcpListener {
     /// Cancel-safe. An error leaves the listener usable: `EMFILE`, too many open files, comes again until some are
     /// closed, so wait a little before the next call; errors of a single connection (`ECONNABORTED`) need no wait.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        poll_fn(|cx| self.poll_accept(cx)).await
+        let (stream, peer) = self.fd.read_with(mio::net::TcpListener::accept).await?;
+        Ok((TcpStream::from_mio(stream), peer))
     }
 
     /// As [`accept`](TcpListener::accept).

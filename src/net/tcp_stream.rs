@@ -1,7 +1,6 @@
 //! A TCP connection.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -131,7 +130,7 @@ impl TcpStream {
 
     /// Reads without taking what it reads; waits until there is something. Cancel-safe.
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        poll_fn(|cx| self.poll_peek(cx, buf)).await
+        self.fd.read_with(|stream| stream.peek(buf)).await
     }
 
     /// As [`peek`](TcpStream::peek).
