@@ -4,6 +4,7 @@
 mod support;
 
 mod goes_back;
+mod of_the_base;
 mod requests;
 
 #[global_allocator]

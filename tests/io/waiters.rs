@@ -1,8 +1,6 @@
 //! Who waits for a descriptor: a future leaves when it is dropped, wherever that is; nobody is forgotten, and nothing of
 //! those who have gone is kept.
 
-mod util;
-
 use std::future::Future;
 use std::io::{Read, Write, pipe};
 use std::os::fd::OwnedFd;
@@ -15,7 +13,8 @@ use std::time::Duration;
 
 use evbase::io::{AsyncFd, Interest};
 use evbase::{Runtime, spawn_local};
-use util::{DropLog, watch};
+
+use crate::support::{Drops, watchdog};
 
 /// A task of nobody's: counts its wake-ups, and the wakers that it has given away.
 #[derive(Default)]
@@ -65,7 +64,7 @@ fn ways(fd: &AsyncFd<OwnedFd>) -> Vec<Waits<'_>> {
 
 #[test]
 fn a_dropped_future_leaves_no_waker_behind() {
-    watch!();
+    let _watchdog = watchdog();
     let runtime = Runtime::new().unwrap();
     let (reader, mut writer) = pipe().unwrap();
     let fd = AsyncFd::new(OwnedFd::from(reader)).unwrap();
@@ -90,7 +89,7 @@ fn a_dropped_future_leaves_no_waker_behind() {
 
 #[test]
 fn a_future_that_is_dropped_abroad_leaves_by_a_message() {
-    watch!();
+    let _watchdog = watchdog();
     let runtime = Runtime::new().unwrap();
     let (reader, mut writer) = pipe().unwrap();
     let fd = AsyncFd::new(OwnedFd::from(reader)).unwrap();
@@ -112,7 +111,7 @@ fn a_future_that_is_dropped_abroad_leaves_by_a_message() {
 
 #[test]
 fn a_future_that_is_dropped_after_the_event_takes_nobody_else_along() {
-    watch!();
+    let _watchdog = watchdog();
     let runtime = Runtime::new().unwrap();
     let (reader, mut writer) = pipe().unwrap();
     let fd = AsyncFd::new(OwnedFd::from(reader)).unwrap();
@@ -145,11 +144,11 @@ fn a_future_that_is_dropped_after_the_event_takes_nobody_else_along() {
 
 #[test]
 fn a_descriptor_holds_no_task_that_has_ended() {
-    watch!();
+    let _watchdog = watchdog();
     let runtime = Runtime::new().unwrap();
     let (reader, mut writer) = pipe().unwrap();
     let fd = Arc::new(AsyncFd::new(OwnedFd::from(reader)).unwrap());
-    let log = DropLog::new();
+    let log = Drops::new();
     runtime
         .block_on(async {
             let tasks: Vec<_> = (0..3)
@@ -170,14 +169,14 @@ fn a_descriptor_holds_no_task_that_has_ended() {
             for task in tasks {
                 task.await.unwrap();
             }
-            assert_eq!((stranger.times(), kept(&stranger), log.len()), (1, 0, 3));
+            assert_eq!((stranger.times(), kept(&stranger), log.count()), (1, 0, 3));
         })
         .unwrap();
 }
 
 #[test]
 fn thirty_two_wakers_of_pollers_are_kept_and_one_more_wakes_them_all() {
-    watch!();
+    let _watchdog = watchdog();
     let runtime = Runtime::new().unwrap();
     let (reader, mut writer) = pipe().unwrap();
     let fd = AsyncFd::new(OwnedFd::from(reader)).unwrap();
@@ -201,7 +200,7 @@ fn thirty_two_wakers_of_pollers_are_kept_and_one_more_wakes_them_all() {
 
 #[test]
 fn a_descriptor_that_a_message_of_another_object_is_about_to_give_up_is_registered() {
-    watch!();
+    let _watchdog = watchdog();
     let runtime = Runtime::new().unwrap();
     let (reader, _writer) = pipe().unwrap();
     let reader = Arc::new(reader);
