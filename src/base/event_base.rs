@@ -20,9 +20,10 @@ use super::clock::Clock;
 use super::fork::{self, Birth};
 use super::interest::{Event, Interest, Mode};
 use super::notify::Notifier;
+use super::precision::{Grid, Until};
 use super::sources::{self, Key, Source, Sources};
 use super::sys::{self, Backend, Queue, Watch};
-use super::timers::{Grid, TimerKey, Wheel};
+use super::timers::{TimerKey, Wheel};
 
 /// The token of the notifier's descriptor. No [`Key`] has it.
 const NOTIFY: u64 = sources::NONE as u64;
@@ -296,16 +297,13 @@ impl<S, T> EventBase<S, T> {
 
     /// How far away a deadline is.
     pub(crate) fn until(&self, deadline: Instant) -> Until {
-        let deadline = self.clock.at(deadline);
-        Until {
-            deadline,
-            left: deadline.saturating_sub(self.clock.coarse()),
-        }
+        Until::new(&self.clock, deadline)
     }
 
-    /// As `arm`; a turn need not end for the timer before the grid says so, but takes it along when it ends anyway.
-    pub(crate) fn arm_until(&mut self, until: Until, grid: Grid, payload: T) -> TimerKey {
-        self.timers.arm(until.deadline, grid, payload)
+    /// As `arm`, but by the rule of `precision.rs`, with that bound instead of the usual one: the timer may come later, in
+    /// order to share a wake-up. A turn that ends anyway takes it along.
+    pub(crate) fn arm_until(&mut self, until: Until, bound: Option<Duration>, payload: T) -> TimerKey {
+        self.timers.arm(until.deadline(), until.grid(bound), payload)
     }
 
     /// Moves a timer to another deadline, earlier or later. `false` if it has fired or was disarmed.
@@ -314,9 +312,9 @@ impl<S, T> EventBase<S, T> {
         self.timers.reset(key, deadline, Grid::EXACT)
     }
 
-    /// As `reset`; for the grid, see `arm_until`.
-    pub(crate) fn reset_until(&mut self, key: TimerKey, until: Until, grid: Grid) -> bool {
-        self.timers.reset(key, until.deadline, grid)
+    /// As `reset`; for the bound, see `arm_until`.
+    pub(crate) fn reset_until(&mut self, key: TimerKey, until: Until, bound: Option<Duration>) -> bool {
+        self.timers.reset(key, until.deadline(), until.grid(bound))
     }
 
     /// Disarms a timer and gives its payload back. `None` if it has fired or was disarmed. O(1).
@@ -369,8 +367,7 @@ impl<S, T> EventBase<S, T> {
     pub fn turn(&mut self, timeout: Option<Duration>, mut handler: impl FnMut(Fired<'_, S, T>)) -> io::Result<Turned> {
         self.check_process()?;
         if !self.unfinished {
-            let timeout = self.wait_for(timeout);
-            self.queue.wait(timeout)?;
+            self.wait(timeout)?;
         }
         self.expire_timers();
 
@@ -436,16 +433,21 @@ impl<S, T> EventBase<S, T> {
         (payloads, self.timers.clear())
     }
 
-    /// How long to wait: until the first deadline, but no longer than the caller wants.
-    fn wait_for(&mut self, timeout: Option<Duration>) -> Option<Duration> {
-        if timeout == Some(Duration::ZERO) {
-            return timeout;
-        }
-        let Some(deadline) = self.timers.next_wake() else {
-            return timeout;
+    /// Waits for the kernel until the first deadline, but no longer than the caller wants.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let wake = match timeout {
+            Some(Duration::ZERO) => None,
+            _ => self.timers.next_wake(),
         };
-        let left = Duration::from_nanos(deadline.saturating_sub(self.clock.now()));
-        Some(timeout.map_or(left, |timeout| timeout.min(left)))
+        if wake.is_none() && timeout.is_none_or(|timeout| timeout.is_zero()) {
+            return self.queue.wait(timeout, || Duration::ZERO);
+        }
+        let clock = self.clock;
+        let now = clock.now();
+        let end = timeout.map(|timeout| now.saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)));
+        let end = wake.into_iter().chain(end).min().unwrap_or(now);
+        let left = move |now| Duration::from_nanos(end.saturating_sub(now));
+        self.queue.wait(Some(left(now)), || left(clock.now()))
     }
 
     fn check_process(&self) -> io::Result<()> {
@@ -454,27 +456,6 @@ impl<S, T> EventBase<S, T> {
         } else {
             Ok(())
         }
-    }
-}
-
-/// How far away a deadline of some base is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Until {
-    /// On the base's clock.
-    deadline: u64,
-    left: u64,
-}
-
-impl Until {
-    /// In nanoseconds. Some milliseconds may have passed already: this is by the coarse clock.
-    pub(crate) fn left(self) -> u64 {
-        self.left
-    }
-
-    /// Whether the deadline may have come. If the coarse clock is so far behind that it has come in spite of a `false`,
-    /// a timer armed for it fires in the next turn.
-    pub(crate) fn is_near(self) -> bool {
-        self.left < 20_000_000
     }
 }
 

@@ -56,6 +56,7 @@
 //! | `sources.rs` | the table from [`Key`] to payload, and from descriptor to slot |
 //! | `slab.rs` | where both keep their entries: values under small numbers |
 //! | `timers.rs` | the timer wheel, which knows only nanoseconds |
+//! | `precision.rs` | how exact a timer is: the rule, and what keeps the kernel to it |
 //! | `clock.rs` | nanoseconds since the base was made |
 //! | `notify.rs` | [`Notifier`] |
 //! | `fork.rs` | tells the child of a `fork` from its parent |
@@ -66,16 +67,16 @@ mod event_base;
 pub(crate) mod fork;
 mod interest;
 mod notify;
+mod precision;
 mod slab;
 mod sources;
 mod sys;
 mod timers;
 
-pub(crate) use self::event_base::Until;
 pub use self::event_base::{EventBase, Fired, Turned};
 pub use self::interest::{Event, Interest, Mode};
 pub use self::notify::Notifier;
+pub(crate) use self::precision::{ExactThread, Until};
 pub use self::sources::Key;
 pub use self::sys::Backend;
-pub(crate) use self::timers::Grid;
 pub use self::timers::TimerKey;

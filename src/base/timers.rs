@@ -21,7 +21,7 @@
 //! When time moves on, the slots that it reaches are emptied: what is due is fired, and the rest of the last slot is
 //! placed anew, at a lower level. So a timer moves at most once a level, and most are disarmed before they ever do.
 //!
-//! A timer may have a *grid*: a power of two nanoseconds. Nobody has to wake up for it before the first multiple of that
+//! A timer may have a *grid*: a number of nanoseconds (`precision.rs` says which). Nobody has to wake up for it before the first multiple of that
 //! at or after its deadline, so that timers that needn't be exact share a wake-up. If somebody is awake between the two,
 //! it fires then: all that is due fires, in the order of deadlines, whoever the wake-up was for.
 //!
@@ -37,6 +37,7 @@
 
 use std::cmp::Reverse;
 
+use super::precision::Grid;
 use super::slab::Slab;
 
 /// Names a timer that is armed in an [`EventBase`](super::EventBase).
@@ -84,35 +85,6 @@ struct Timer {
     /// `level * SLOTS + slot`, or [`EXPIRED`].
     place: u16,
     grid: Grid,
-}
-
-/// How exact a timer has to be: a power of two nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Grid(u8);
-
-impl Grid {
-    /// To the nanosecond.
-    pub(crate) const EXACT: Grid = Grid(0);
-
-    /// Not shorter than that.
-    pub(crate) const fn of_nanoseconds(at_least: u64) -> Grid {
-        Grid(at_least.next_power_of_two().trailing_zeros() as u8)
-    }
-
-    #[cfg(all(test, not(evbase_loom)))]
-    pub(crate) fn nanoseconds(self) -> u64 {
-        1 << self.0
-    }
-
-    #[inline]
-    fn round_up(self, deadline: u64) -> u64 {
-        if self == Grid::EXACT {
-            return deadline;
-        }
-        let mask = (1 << self.0) - 1;
-        // Where time ends, it isn't rounded.
-        (deadline.saturating_add(mask) & !mask).max(deadline)
-    }
 }
 
 #[derive(Clone, Copy, Debug)]

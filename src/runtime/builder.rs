@@ -41,7 +41,7 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// The default settings: no grace period, a look at the kernel every 64 polls, the thread's own timer slack.
+    /// The default settings: no grace period, a look at the kernel every 64 polls, timers that are late by a millisecond at most.
     pub fn new() -> Self {
         Self {
             settings: Settings {
@@ -66,11 +66,9 @@ impl Builder {
         self
     }
 
-    /// How much later than asked the kernel may wake the home thread (Linux; elsewhere it has no effect). The kernel's own
-    /// default is 50 us, most of what a short sleep is late. It is set when the thread becomes home, for the whole
-    /// thread, and put back when the runtime closes. At least 1 ns.
-    ///
-    /// With it, on every platform, no timer is put off in order to share a wake-up with others: see [`time`](crate::time).
+    /// How late a timer may be in order to share a wake-up with others, instead of a millisecond. Zero makes every timer
+    /// exact. A timer is put off by no more than a 128th of its length either way, and by nothing if it is shorter than 32 ms:
+    /// see [`time`](crate::time).
     pub fn timer_slack(mut self, slack: Duration) -> Self {
         self.settings.timer_slack = Some(slack);
         self

@@ -21,8 +21,7 @@ use super::error::RunError;
 use super::readiness::{Base, Readiness};
 use super::report::Report;
 use super::shared::Shared;
-use super::slack::Slack;
-use crate::base::Fired;
+use crate::base::{ExactThread, Fired};
 use crate::executor::{Executor, Root, Stops, guard as catch_panic, is_task_waker};
 
 pub(crate) struct Home {
@@ -35,7 +34,8 @@ pub(crate) struct Home {
     driven: Cell<bool>,
     /// Wakers that the last look at the base has found, kept for their memory.
     woken: RefCell<Vec<Waker>>,
-    slack: Cell<Option<Slack>>,
+    /// From the first wait with a timeout on.
+    exact: Cell<Option<ExactThread>>,
     /// The base ends its waits also when this thread's bell rings.
     hears_bell: Cell<bool>,
 }
@@ -142,7 +142,7 @@ impl Home {
             life: Cell::new(Life::Bound),
             driven: Cell::new(false),
             woken: RefCell::default(),
-            slack: Cell::new(shared.settings.timer_slack.and_then(Slack::set)),
+            exact: Cell::new(None),
             hears_bell: Cell::new(false),
         })
     }
@@ -185,7 +185,7 @@ impl Home {
 
     /// Gives up what home holds of the system's.
     pub(super) fn free(&self) -> Option<Base> {
-        drop(self.slack.take());
+        drop(self.exact.take());
         self.base.take()
     }
 
@@ -314,6 +314,9 @@ impl Home {
         let sleep = self.executor.park(seen);
         if sleep {
             self.shared.counters.parks.add(1);
+            if timeout.is_some() || self.base().as_ref().is_some_and(|base| base.timers() > 0) {
+                self.exact.set(self.exact.take().or_else(|| Some(ExactThread::begin())));
+            }
         }
         let looked = self.look(if sleep { timeout } else { Some(Duration::ZERO) }, sleep);
         if let Some(bell) = &bell {

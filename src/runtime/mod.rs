@@ -36,7 +36,6 @@ mod runtime;
 mod shared;
 mod shutdown;
 mod signals;
-mod slack;
 mod sources;
 mod spawner;
 mod standing;

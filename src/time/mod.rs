@@ -1,10 +1,12 @@
 //! Sleeps, timeouts and intervals, on the timers of the runtime that polls them.
 //!
-//! A timer never fires early, and is as exact as the kernel's own waits: on Linux, a thread's timer slack (50 us by
-//! default) is most of what a short sleep is late, and a thousandth of its length what a long one is. A timer of 34 ms or
-//! more that is armed beside 64 others or more may share a wake-up with them, which comes up to a 128th of its length after
-//! its deadline, and at most 1.05 ms. Who wants it more exact, and the wake-ups that go with it, says so by
-//! [`Builder::timer_slack`](crate::Builder::timer_slack). Arming and cancelling cost the same however many timers there are.
+//! A timer never fires early. It may be late by a 128th of its length, but 1 ms at most, so that timers near to each other
+//! share a wake-up; shorter than 32 ms, it is exact. [`Builder::timer_slack`](crate::Builder::timer_slack) sets another bound
+//! instead of the millisecond, zero for none. Arming and cancelling cost the same however many timers there are.
+//!
+//! On Linux, the kernel's own delays don't come on top of it. For that, home sets the timer slack of its thread
+//! (`PR_SET_TIMERSLACK` in `prctl(2)`; 50 us by default) to 1 ns when it first waits for a timer, and puts back what was there
+//! when the runtime closes. Threads and processes that home makes in between start with that slack.
 //!
 //! Everything here can be made anywhere and sent between threads; it belongs to the loop that polls it. Deadlines are
 //! [`Instant`]s, durations are exact to the nanosecond.

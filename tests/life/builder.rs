@@ -1,7 +1,6 @@
 //! What a builder is told is what the runtime does, or a clear error.
 
 use std::io::ErrorKind;
-use std::time::Duration;
 
 use evbase::base::{Backend, EventBase};
 use evbase::{Builder, Runtime};
@@ -58,19 +57,4 @@ fn a_large_future_does_not_overflow_the_stack_of_a_thread() {
         };
         assert_eq!(thread.spawn(spawn).unwrap().join().unwrap().unwrap(), 14);
     });
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn the_timer_slack_is_that_of_home_until_the_runtime_closes() {
-    fn slack() -> i32 {
-        // SAFETY: takes no pointer, and asks about the calling thread.
-        unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) }
-    }
-    let before = slack();
-    let runtime = Builder::new().timer_slack(Duration::from_nanos(1234)).build().unwrap();
-    assert_eq!(slack(), before, "nobody is home yet");
-    runtime.block_on(async { assert_eq!(slack(), 1234) }).unwrap();
-    drop(runtime);
-    assert_eq!(slack(), before);
 }

@@ -3,6 +3,5 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-mod timer_slack;
+mod precision;
 mod timers;

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::super::interest::{Event, Interest, Mode};
+use super::super::precision::first_part;
 use super::{Backend, Known, Watch, already_exists, unsupported};
 
 /// The backend that this file is.
@@ -74,7 +75,11 @@ impl Queue {
         let _ = self.control(libc::EPOLL_CTL_DEL, fd, watch);
     }
 
-    pub(in super::super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    pub(in super::super) fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        left: impl Fn() -> Duration,
+    ) -> io::Result<()> {
         debug_assert_eq!(self.next, self.filled, "a wait would lose events");
         if self.events.is_empty() {
             self.resize(FIRST_EVENTS);
@@ -82,7 +87,16 @@ impl Queue {
             self.resize(self.filled * 2);
         }
         (self.filled, self.next) = (0, 0);
-        match wait(&self.epoll, &mut self.events, timeout) {
+        let mut timeout = timeout;
+        let result = loop {
+            let part = timeout.and_then(first_part);
+            match wait(&self.epoll, &mut self.events, part.or(timeout)) {
+                // Nothing has come in the first part, which has ended before the time, for what `first_part` says.
+                Ok(0) if part.is_some() => timeout = Some(left()),
+                result => break result,
+            }
+        };
+        match result {
             Ok(filled) => self.filled = filled,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -241,7 +255,7 @@ mod tests {
         }
         let mut sizes = Vec::new();
         for _ in 0..6 {
-            queue.wait(Some(Duration::ZERO)).unwrap();
+            queue.wait(Some(Duration::ZERO), || Duration::ZERO).unwrap();
             sizes.push(queue.filled);
             while queue.next().is_some() {}
         }

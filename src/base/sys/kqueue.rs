@@ -141,7 +141,7 @@ impl Queue {
         }
     }
 
-    pub(in super::super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    pub(in super::super) fn wait(&mut self, timeout: Option<Duration>, _: impl Fn() -> Duration) -> io::Result<()> {
         debug_assert_eq!(self.next, self.filled, "a wait would lose events");
         if self.events.is_empty() {
             self.resize(FIRST_EVENTS);

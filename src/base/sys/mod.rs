@@ -18,8 +18,9 @@
 //!     watched: then it is somebody else's by now. A failure may leave the descriptor unwatched.
 //!   * `remove(&mut self, fd: RawFd, watch: Watch)` ends it. It can't fail: a descriptor that was closed, or was
 //!     never registered, is quietly no longer watched. It must not allocate.
-//!   * `wait(&mut self, timeout: Option<Duration>) -> io::Result<()>` sleeps until something is ready or the
-//!     timeout has passed; `None` is for ever. Never shorter than the timeout, except that it may cut short what
+//!   * `wait(&mut self, timeout: Option<Duration>, left: impl Fn() -> Duration) -> io::Result<()>` sleeps until something
+//!     is ready or the timeout has passed; `None` is for ever. `left` says what is left of the timeout, to a backend that
+//!     has to ask the kernel more than once. Never shorter than the timeout, except that it may cut short what
 //!     the kernel can't express. `EINTR` is no error, and no event. Called only when `next` has come to its end.
 //!   * `next(&mut self) -> Option<(u64, Event)>` takes the next event of the last wait, with the token it was
 //!     registered under. An event that was taken isn't given again, and one that wasn't stays for the next call.

@@ -265,7 +265,8 @@ impl Random {
     fn grid(&mut self) -> Grid {
         match self.below(2) {
             0 => Grid::EXACT,
-            _ => Grid::of_nanoseconds(self.next() >> 44),
+            // Those of the rule: up to two milliseconds, among them the one that is no power of two.
+            _ => Grid::up_to(self.next() >> 43),
         }
     }
 }
@@ -383,8 +384,7 @@ fn a_random_walk_agrees_with_a_sorted_map() {
 #[test]
 fn timers_on_a_grid_share_a_wake_up_and_delay_nobody() {
     let mut wheel = Wheel::new();
-    let grid = Grid::of_nanoseconds(60_000);
-    assert_eq!(grid, Grid(16));
+    let grid = Grid::up_to(1 << 16);
     for deadline in [65_537, 70_000, 131_000, 131_072] {
         wheel.arm(deadline, grid, deadline);
     }
