@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -40,6 +41,10 @@ unsafe impl<T: Send> Sync for JoinHandle<T> {}
 
 impl<T> Unpin for JoinHandle<T> {}
 
+// A panic elsewhere leaves a task's state whole: it is changed by single atomic steps. As tokio's are.
+impl<T> UnwindSafe for JoinHandle<T> {}
+impl<T> RefUnwindSafe for JoinHandle<T> {}
+
 /// Aborts a task from anywhere; made by [`JoinHandle::abort_handle`].
 ///
 /// It doesn't keep the task from completing, nor its output alive.
@@ -56,6 +61,10 @@ struct TaskRef(RawTask);
 unsafe impl Send for TaskRef {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for TaskRef {}
+
+// As for `JoinHandle`.
+impl UnwindSafe for TaskRef {}
+impl RefUnwindSafe for TaskRef {}
 
 impl TaskRef {
     fn is_complete(&self) -> bool {
@@ -206,7 +215,8 @@ impl<T> Drop for JoinHandle<T> {
                 Detached::Gone => std::mem::forget(held),
                 Detached::WithWaker => drop(task.join_cell().with_mut(|cell| (*cell).take())),
                 Detached::Complete if self.taken => {}
-                Detached::Complete => task.drop_output(),
+                // The user's destructor: what it throws ends here, as it does at home.
+                Detached::Complete => drop(guard::run(|| task.drop_output())),
             }
         }
     }

@@ -21,6 +21,7 @@ pub(crate) mod coop {
 }
 mod inbox;
 mod join;
+mod large;
 mod state;
 mod task;
 
@@ -41,6 +42,7 @@ use std::task::Context;
 pub(crate) use gate::{StopLevel, Stops};
 pub(crate) use inbox::{Inbox, Unpark};
 pub use join::{AbortHandle, JoinError, JoinHandle};
+pub(crate) use large::{Large, is_large};
 pub(crate) use task::is_task_waker;
 
 use crate::sync::Arc;

@@ -10,6 +10,7 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -39,6 +40,10 @@ pub(crate) struct Home {
     /// The base ends its waits also when this thread's bell rings.
     hears_bell: Cell<bool>,
 }
+
+// No user code runs under a borrow, or in the middle of a change: a panic leaves it whole.
+impl UnwindSafe for Home {}
+impl RefUnwindSafe for Home {}
 
 /// Where in its life a runtime is that has a home. It only goes down this list.
 #[derive(Clone, Copy, Debug)]
