@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::guard;
+use super::inbox::Owner;
 use super::state::Detached;
 use super::task::{Payload, RawTask};
 
@@ -136,7 +137,8 @@ impl<T> JoinHandle<T> {
         self.task.as_ref().is_none_or(TaskRef::is_complete)
     }
 
-    pub(crate) fn owner(&self) -> Option<std::sync::Arc<dyn std::any::Any + Send + Sync>> {
+    /// Who made the inbox of the task's executor, if that is still there.
+    pub(crate) fn owner(&self) -> Option<Owner> {
         // SAFETY: the handle holds a reference.
         self.task.as_ref().and_then(|task| unsafe { task.0.inbox() }.owner())
     }

@@ -15,7 +15,7 @@ impl Home {
         match self.try_register(&fd, interest) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // Another object had the descriptor, perhaps, and was dropped abroad: that may be on its way.
-                self.executor().drain();
+                self.executor().receive_all();
                 self.try_register(&fd, interest)
             }
             registered => registered,
