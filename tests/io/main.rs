@@ -7,3 +7,4 @@ mod async_fd;
 #[cfg(feature = "net")]
 mod tcp;
 mod user_code_comes_back;
+mod waiters;
