@@ -5,5 +5,6 @@
 mod support;
 
 mod layers;
+mod panics;
 #[cfg(feature = "net")]
 mod public_types;

@@ -4,6 +4,7 @@
 mod support;
 
 mod async_fd;
+mod forgotten_waiters;
 #[cfg(feature = "net")]
 mod tcp;
 mod user_code_comes_back;

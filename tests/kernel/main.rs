@@ -19,3 +19,4 @@ mod sandbox;
 mod signal_storm;
 #[cfg(target_os = "linux")]
 mod signals;
+mod slow_fork;

@@ -14,6 +14,7 @@ mod fork_child;
 mod grace;
 mod handles_outlive_runtime;
 mod home_exits;
+mod late_stops;
 mod origin_story;
 mod process_exit;
 mod runtime_in_a_task_of_itself;

@@ -241,3 +241,40 @@ fn an_abort_before_the_arrival_drops_the_closure_unrun_at_home() {
         assert_eq!(runtime.shutdown().wait().unwrap().cancelled, 1);
     });
 }
+
+#[test]
+fn a_destructor_of_the_root_in_closing_is_refused_by_every_way_to_spawn() {
+    rounds(200, |_| {
+        let runtime = Runtime::new().unwrap();
+        let told = Arc::new(std::sync::Mutex::new(None));
+        let (tell, spawner, shutdown) = (told.clone(), runtime.spawner(), runtime.shutdown_handle());
+        let local = runtime.local_spawner().unwrap();
+        let guard = OnDrop(move || {
+            let free = spawn_local(async {});
+            let refused = [
+                free.is_finished(),
+                local.spawn_local(async {}).is_err(),
+                spawner.try_spawn(async {}).is_err(),
+                spawner.try_spawn_with(|| async {}).is_err(),
+            ];
+            *tell.lock().unwrap() = Some(refused);
+        });
+        let stopped = runtime.block_on(async move {
+            let _guard = guard;
+            shutdown.request();
+            pending::<()>().await;
+        });
+        assert!(stopped.is_err());
+        assert_eq!(
+            told.lock().unwrap().take(),
+            Some([true; 4]),
+            "free, local, spawn, spawn_with"
+        );
+        let report = runtime.run().unwrap();
+        assert_eq!(
+            (report.completed, report.cancelled),
+            (0, 0),
+            "what is refused counts nowhere"
+        );
+    });
+}

@@ -257,7 +257,7 @@ fn the_output_of_a_finished_task_waits_for_nobodys_grace_period() {
 }
 
 #[test]
-fn a_wait_inside_a_loop_closes_nobody_and_is_an_error_also_for_what_is_finished() {
+fn a_wait_for_what_is_finished_is_refused_inside_a_loop_and_closes_nobody() {
     rounds(50, |_| {
         let there = Builder::new().start("there").unwrap();
         let here = bound(Builder::new());
@@ -271,11 +271,10 @@ fn a_wait_inside_a_loop_closes_nobody_and_is_an_error_also_for_what_is_finished(
         let done = there.spawner().spawn(async { 1 });
         until(|| done.is_finished());
         here.block_on(async move {
-            assert_eq!(done.wait().unwrap_err(), WaitError::InsideLoop);
-            drop(end);
+            end.request();
+            assert!(matches!(done.wait(), Err(WaitError::InsideLoop)));
         })
         .unwrap();
-        other.shutdown_handle().request();
         let report = other.shutdown_handle().terminated().wait().unwrap();
         assert_eq!((report.completed, report.cancelled), (1, 0));
     });
@@ -460,4 +459,21 @@ fn stops_of_a_home_that_waits_cost_one_write_for_each_level_at_most() {
         let writes = trace.notify_writes();
         assert!(writes == 1 || writes == 2, "{writes} {:#?}", trace.lines());
     }
+}
+
+#[test]
+fn a_wait_for_an_end_that_has_come_is_refused_inside_a_loop() {
+    rounds(50, |_| {
+        let ended = Runtime::new().unwrap();
+        let shutdown = ended.shutdown_handle();
+        ended.shutdown().wait().unwrap();
+        let waits = bound(Builder::new()).block_on(async move {
+            let now = shutdown.terminated().wait_timeout(Duration::ZERO);
+            (shutdown.terminated().wait(), now)
+        });
+        assert!(matches!(
+            waits.unwrap(),
+            (Err(WaitError::InsideLoop), Err(WaitError::InsideLoop))
+        ));
+    });
 }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use super::{DEADLINE, test_name, until, watched, within};
+use super::{DEADLINE, in_seconds, test_name, until, watched, within};
 
 /// The sanitizer that the tests are built with: `.ci/asan` says "address", `.ci/tsan` says "thread".
 pub(crate) fn is_under_sanitizer(name: &str) -> bool {
@@ -42,7 +42,9 @@ pub(crate) fn alone_within(deadline: Duration, body: impl FnOnce()) {
     if is_alone() {
         return within(deadline, body);
     }
-    let output = within(deadline, || alone_command(&[]).output().unwrap());
+    // Later than its own watchdog: a hang is that test's failure, and the others of this process go on.
+    let later = deadline.saturating_add(Duration::from_secs(10));
+    let output = within(later, || alone_command(&[]).output().unwrap());
     assert_success(&output);
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("1 passed"), "{said}");
@@ -53,6 +55,11 @@ pub(crate) fn alone_within(deadline: Duration, body: impl FnOnce()) {
 pub(crate) fn without_leak_check(mut command: Command) -> Command {
     command.env("ASAN_OPTIONS", "detect_leaks=0");
     command
+}
+
+/// Runs `round` again and again, as `rounds` does, but in a process of its own: for what is likely to hang.
+pub(crate) fn rounds_alone(n: usize, mut round: impl FnMut(usize)) {
+    alone(|| in_seconds(0..n, 10).for_each(&mut round));
 }
 
 /// As `alone`, for a body that ends the process itself; gives what became of it.

@@ -275,35 +275,35 @@ fn a_storm_of_new_tasks_overtakes_no_ready_task_for_ever() {
 #[test]
 fn a_storm_of_spawns_from_abroad_starves_no_task_at_home() {
     let _watchdog = watchdog();
-    /// A storm without a bound would only show that a queue can be filled faster than it is emptied.
-    const MOST_IN_FLIGHT: usize = 500;
+    const THREADS: usize = 3;
+    const EACH: usize = 10_000;
+    // So many storms' tasks may run between two turns of a task at home: a few portions of what has come from abroad, not
+    // all of it.
+    const MOST_BETWEEN: usize = 1024;
     let runtime = Runtime::new().unwrap();
-    let end = Arc::new(AtomicBool::new(false));
-    let in_flight = Arc::new(AtomicUsize::new(0));
-    let storm = {
-        let (spawner, end, in_flight) = (runtime.spawner(), end.clone(), in_flight.clone());
-        thread::spawn(move || {
-            while !end.load(SeqCst) {
-                if in_flight.load(SeqCst) < MOST_IN_FLIGHT {
-                    in_flight.fetch_add(1, SeqCst);
-                    let in_flight = in_flight.clone();
-                    drop(spawner.spawn(async move {
-                        in_flight.fetch_sub(1, SeqCst);
-                    }));
-                }
-            }
-        })
+    let polled = Arc::new(AtomicUsize::new(0));
+    let storm = || {
+        for _ in 0..EACH {
+            let polled = polled.clone();
+            drop(runtime.spawner().spawn(async move {
+                polled.fetch_add(1, SeqCst);
+            }));
+        }
     };
-    runtime
-        .block_on(async {
-            for _ in 0..500 {
-                yield_now().await;
-            }
-            sleep(Duration::from_millis(2)).await;
-            end.store(true, SeqCst);
-        })
-        .unwrap();
-    storm.join().unwrap();
+    let most = runtime.block_on(async {
+        // Home is kept in this poll until all of them are on their way: what is asked doesn't depend on who is faster.
+        thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(storm))));
+        let (mut most, mut before) = (0, polled.load(SeqCst));
+        while before < THREADS * EACH {
+            yield_now().await;
+            let now = polled.load(SeqCst);
+            most = most.max(now - before);
+            before = now;
+        }
+        most
+    });
+    let most = most.unwrap();
+    assert!(most <= MOST_BETWEEN, "{most} ran between two turns");
 }
 
 /// Counts how often it is polled among the other ready tasks. The first wait for a descriptor gives it many turns: what
@@ -523,4 +523,83 @@ fn a_turn_polls_no_more_tasks_than_the_event_interval() {
     for _ in 0..10 {
         assert_eq!(runtime.turn(None).unwrap().polls, 5);
     }
+}
+
+/// Work that is ready at every poll starves neither a task from abroad, nor a timer, nor the stop. In a process of its own:
+/// else its hang is everybody's.
+fn starves_nobody<F: Future<Output = ()> + Send + 'static>(work: impl Fn() -> F) {
+    crate::support::alone(|| {
+        for _ in 0..20 {
+            let runtime = Builder::new().start("home").unwrap();
+            let is_polled = Arc::new(AtomicBool::new(false));
+            let (polled, work) = (is_polled.clone(), work());
+            drop(runtime.spawner().spawn(async move {
+                polled.store(true, SeqCst);
+                work.await;
+            }));
+            crate::support::until(|| is_polled.load(SeqCst));
+            assert_eq!(runtime.spawner().spawn(async { 1 }).wait().unwrap().unwrap(), 1);
+            runtime
+                .spawner()
+                .spawn(sleep(Duration::from_millis(1)))
+                .wait()
+                .unwrap()
+                .unwrap();
+            runtime.shutdown().wait().unwrap();
+        }
+    });
+}
+
+#[test]
+fn an_interval_that_is_always_late_starves_nobody() {
+    starves_nobody(|| async {
+        let mut ticks = evbase::time::interval(Duration::from_millis(1));
+        loop {
+            ticks.tick().await;
+            // Works for longer than a period. In a burst, the next tick is due at once.
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(2) {}
+        }
+    });
+}
+
+#[test]
+fn sleeps_of_no_duration_in_a_loop_starve_nobody() {
+    starves_nobody(|| async {
+        loop {
+            sleep(Duration::ZERO).await;
+        }
+    });
+}
+
+#[test]
+fn timeouts_of_what_is_ready_in_a_loop_starve_nobody() {
+    starves_nobody(|| async {
+        loop {
+            let _ = evbase::time::timeout(Duration::ZERO, std::future::pending::<()>()).await;
+        }
+    });
+}
+
+/// The tasks of a batch that are over are awaited one after the other, without a pause of their own.
+#[test]
+fn a_chain_of_finished_join_handles_yields_after_a_budget() {
+    let _watchdog = watchdog();
+    const MANY: usize = 20_000;
+    let runtime = Runtime::new().unwrap();
+    let turns = count_turns(&runtime);
+    runtime
+        .block_on(async {
+            let tasks: Vec<_> = (0..MANY).map(|_| evbase::spawn_local(async {})).collect();
+            while !tasks.iter().all(|task| task.is_finished()) {
+                yield_now().await;
+            }
+            let before = turns.get();
+            for task in tasks {
+                task.await.unwrap();
+            }
+            let others = turns.get() - before;
+            assert!(others >= MANY as u64 / LARGEST_BUDGET, "the others had {others} turns");
+        })
+        .unwrap();
 }

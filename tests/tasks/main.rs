@@ -5,6 +5,7 @@ mod support;
 
 mod fairness;
 mod join_handle;
+mod large_futures;
 mod no_lost_wakeups;
 mod spawner;
 #[cfg(feature = "unblock")]

@@ -177,14 +177,36 @@ fn the_destructor_of_an_output_a_payload_or_an_unrun_closure_may_use_the_runtime
 }
 
 #[test]
-fn an_output_whose_destructor_panics_panics_where_its_handle_is_dropped_and_harms_nobody() {
+fn an_output_whose_destructor_panics_is_contained_where_its_handle_is_dropped() {
     crate::support::quiet_panics();
     rounds(100, |_| {
         let runtime = Builder::new().start("home").unwrap();
         let handle = runtime.spawner().spawn(async { OnDrop(|| panic!("on purpose")) });
         until(|| handle.is_finished());
-        assert!(catch_unwind(AssertUnwindSafe(|| drop(handle))).is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(handle))).is_ok());
         let report = runtime.shutdown().wait().unwrap();
         assert_eq!((report.completed, report.panicked), (1, 0));
+    });
+}
+
+#[test]
+fn a_destructor_that_panics_in_an_aborted_task_is_contained() {
+    crate::support::quiet_panics();
+    rounds(100, |round| {
+        let runtime = Runtime::new().unwrap();
+        let guard = OnDrop(|| panic!("on purpose"));
+        let task = runtime.spawn_local(async move {
+            let _guard = guard;
+            pending::<()>().await;
+        });
+        let task = task.unwrap();
+        if round % 2 == 0 {
+            runtime.block_on(yield_now()).unwrap();
+        }
+        task.abort();
+        assert!(runtime.block_on(task).unwrap().unwrap_err().is_cancelled());
+        assert_eq!(runtime.block_on(async { 1 }).unwrap(), 1);
+        let report = runtime.shutdown().wait().unwrap();
+        assert_eq!((report.cancelled, report.panicked), (1, 0));
     });
 }
