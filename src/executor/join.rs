@@ -8,12 +8,12 @@ use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
-use super::guard;
 use super::inbox::Owner;
 use super::state::Detached;
 use super::task::{Payload, RawTask};
+use super::{coop, guard};
 
 /// Awaits the output of a task: `Ok`, or why there is none.
 ///
@@ -192,12 +192,10 @@ impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(output) = self.take() {
-            return Poll::Ready(output);
-        }
-        if self.register(cx.waker()) {
+        if !self.is_finished() && self.register(cx.waker()) {
             return Poll::Pending;
         }
+        ready!(coop::spend(cx));
         match self.take() {
             Some(output) => Poll::Ready(output),
             None => unreachable!("evbase: a task was complete, and then not"),

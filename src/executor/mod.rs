@@ -10,15 +10,10 @@
 //! - Home's own wake-ups change home's words only: no lock, no read-modify-write.
 
 mod cells;
+pub(crate) mod coop;
 pub(crate) mod current;
 mod gate;
 pub(crate) mod guard;
-pub(crate) mod coop {
-    use std::task::*;
-    pub(crate) fn spend(_: &Context<'_>) -> Poll<()> {
-        Poll::Ready(())
-    }
-}
 mod inbox;
 mod join;
 mod large;
@@ -50,9 +45,6 @@ use crate::sync::Arc;
 use cells::Cells;
 use messages::Messages;
 use task::{End, Header, HomeWord, MOST_SLOTS, RawTask, Run};
-
-/// How many times a task may find its I/O ready in one poll before it has to yield.
-const BUDGET: u32 = 128;
 
 /// The books of an executor: written at home, read anywhere.
 #[derive(Debug, Default)]
@@ -98,7 +90,6 @@ pub(crate) struct Executor {
     root: RawTask,
     closing: Cell<bool>,
     cells: Cells,
-    budget: Cell<u32>,
 }
 
 /// The place of the root, which isn't in the list.
@@ -201,7 +192,6 @@ impl Executor {
             root,
             closing: Cell::new(false),
             cells,
-            budget: Cell::new(BUDGET),
         }
     }
 
@@ -298,7 +288,6 @@ impl Executor {
                 break;
             };
             polls += 1;
-            self.budget.set(BUDGET);
             if slot == ROOT {
                 match root.as_deref_mut() {
                     Some(root) => root_done = self.poll_root(root),
@@ -326,7 +315,7 @@ impl Executor {
                 return self.cancel(task);
             }
             task.home().set_run(Run::Running);
-            match task.poll() {
+            match coop::with_budget(|| task.poll()) {
                 None => self.suspend(task),
                 Some(end) => self.finish(task, end),
             }
@@ -340,7 +329,7 @@ impl Executor {
         unsafe {
             self.root.home().set_run(Run::Running);
             let waker = ManuallyDrop::new(self.root.borrowed_waker());
-            let done = root.poll(&mut Context::from_waker(&waker));
+            let done = coop::with_budget(|| root.poll(&mut Context::from_waker(&waker)));
             if done {
                 self.root.home().set_run(Run::Idle);
             } else {
@@ -469,13 +458,6 @@ impl Executor {
             self.owned.borrow_mut().remove(task.home().slot());
             task.complete();
         }
-    }
-
-    /// Spends one unit of the running task's budget. False: there is none left, and the task is to yield.
-    pub(crate) fn spend(&self) -> bool {
-        let left = self.budget.get();
-        self.budget.set(left.saturating_sub(1));
-        left != 0
     }
 
     /// The first step of the end: from here on, no task is accepted, and none is scheduled. Outside of any poll.

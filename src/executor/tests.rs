@@ -346,3 +346,49 @@ fn spawn_abroad(inbox: &Arc<Inbox>) -> JoinHandle<()> {
         spawned.join().unwrap()
     })
 }
+
+/// How often a future may be ready until the next refusal, and how often it is refused then.
+fn spend_until_full_again(cx: &Context<'_>) -> (usize, usize) {
+    let ready = (0..).find(|_| coop::spend(cx).is_pending()).unwrap();
+    let refused = (1..).find(|_| coop::spend(cx).is_ready()).unwrap();
+    (ready, refused)
+}
+
+#[test]
+fn each_poll_has_a_budget_of_its_own_which_is_full_again_after_many_refusals() {
+    let cx = Context::from_waker(Waker::noop());
+    coop::with_budget(|| {
+        let first = spend_until_full_again(&cx);
+        assert_eq!(first, (128, 64));
+        // One of the next budget has told that the refusals are over.
+        assert_eq!(spend_until_full_again(&cx), (127, 64));
+        let inner = coop::with_budget(|| spend_until_full_again(&cx));
+        assert_eq!(inner, first);
+        assert_eq!(spend_until_full_again(&cx), (127, 64), "it went on where it was");
+    });
+}
+
+#[test]
+fn outside_of_a_poll_nothing_is_spent() {
+    with_executor(|executor| {
+        let cx = Context::from_waker(Waker::noop());
+        drop(executor.spawn_local(async {}));
+        run(executor);
+        assert!((0..10_000).all(|_| coop::spend(&cx).is_ready()));
+    });
+}
+
+#[test]
+fn who_is_refused_is_woken() {
+    with_executor(|executor| {
+        let spender = poll_fn(|cx| {
+            while coop::spend(cx).is_ready() {}
+            Poll::<()>::Pending
+        });
+        let handle = executor.spawn_local(spender).ok().unwrap();
+        executor.receive(1);
+        assert_eq!(executor.run(3, None, || true), (3, false));
+        handle.abort();
+        run(executor);
+    });
+}

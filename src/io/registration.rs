@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::thread::{self, ThreadId};
 
 use crate::base::{Interest, Key};
-use crate::runtime::{self, Direction, Home, Ready, Seen, Shared, WaiterKey, context};
+use crate::runtime::{self, Direction, Home, Ready, Seen, Shared, WaiterKey, context, coop};
 
 #[derive(Debug)]
 pub(super) struct Registration {
@@ -152,7 +152,7 @@ impl Registration {
                     // It is at home here all the same, and the kernel says if it can't be polled.
                     self.register(&home, io.as_fd(), Direction::Read)?;
                 }
-                ready!(home.spend(cx));
+                ready!(coop::spend(cx));
                 None
             } else {
                 let key = self.register(&home, io.as_fd(), direction)?;

@@ -45,6 +45,7 @@ mod wait;
 #[cfg(all(test, evbase_loom))]
 mod models;
 
+pub(crate) use crate::executor::coop;
 pub use builder::Builder;
 pub use error::{RunError, SpawnError, SpawnErrorKind, WaitError};
 pub use home::Turn;

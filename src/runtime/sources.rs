@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use super::home::Home;
 use super::readiness::{Direction, Readiness, Ready, Seen, Waiter, WaiterKey};
 use crate::base::{Interest, Key, Mode};
-use crate::executor::{guard as catch_panic, is_task_waker};
+use crate::executor::{coop, guard as catch_panic, is_task_waker};
 
 impl Home {
     /// Registers a descriptor, edge-triggered.
@@ -70,7 +70,7 @@ impl Home {
             let seen = source.seen(direction);
             if !seen.ready.and(wanted).is_empty() {
                 drop(base);
-                return self.spend(cx).map(|()| Ok(seen));
+                return coop::spend(cx).map(|()| Ok(seen));
             }
             if source.waits(direction, &waiter, cx.waker()) {
                 return Poll::Pending;
@@ -106,15 +106,6 @@ impl Home {
         if let Some(source) = self.base().as_mut().and_then(|base| base.get_mut(key)) {
             source.clear(direction, seen, ready);
         }
-    }
-
-    /// Spends one unit of the polled task's budget; pending, and woken again at once, when there is none left.
-    pub(crate) fn spend(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.is_driven() && !self.executor().spend() {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(())
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use evbase::io::AsyncFd;
 use evbase::time::sleep;
-use evbase::{Builder, Runtime, yield_now};
+use evbase::{Builder, JoinHandle, Runtime, yield_now};
 
 use crate::support::watchdog;
 
@@ -491,6 +491,85 @@ fn an_exhausted_budget_is_no_lost_wake_up() {
         })
         .unwrap();
     assert!(pendings >= 2);
+}
+
+/// Handles of tasks that have ended.
+fn finished(runtime: &Runtime, tasks: u64) -> Vec<JoinHandle<u64>> {
+    let handles: Vec<_> = (0..tasks)
+        .map(|n| runtime.spawn_local(async move { n }).unwrap())
+        .collect();
+    runtime
+        .block_on(async {
+            while !handles.iter().all(JoinHandle::is_finished) {
+                yield_now().await;
+            }
+        })
+        .unwrap();
+    handles
+}
+
+#[test]
+fn a_task_that_awaits_finished_tasks_yields_after_a_budget() {
+    let _watchdog = watchdog();
+    const TASKS: u64 = 20_000;
+    let runtime = Runtime::new().unwrap();
+    let turns = count_turns(&runtime);
+    let handles = finished(&runtime, TASKS);
+    let joiner = runtime.spawn_local({
+        let turns = turns.clone();
+        async move {
+            let before = turns.get();
+            for (n, handle) in handles.into_iter().enumerate() {
+                assert_eq!(handle.await.unwrap(), n as u64);
+            }
+            turns.get() - before
+        }
+    });
+    let turns = runtime.block_on(joiner.unwrap()).unwrap().unwrap();
+    assert!(turns >= TASKS / LARGEST_BUDGET, "only {turns} turns for others");
+}
+
+#[test]
+fn a_task_that_awaits_refused_tasks_for_ever_starves_nobody() {
+    let _watchdog = watchdog();
+    let closed = Runtime::new().unwrap();
+    let nowhere = closed.spawner();
+    drop(closed);
+    let runtime = Runtime::new().unwrap();
+    let turns = count_turns(&runtime);
+    let for_ever = runtime.spawn_local(async move {
+        loop {
+            assert!(nowhere.spawn(async {}).await.unwrap_err().is_cancelled());
+        }
+    });
+    let for_ever: JoinHandle<()> = for_ever.unwrap();
+    runtime
+        .block_on(async {
+            while turns.get() < 1000 {
+                yield_now().await;
+            }
+        })
+        .unwrap();
+    assert!(!for_ever.is_finished());
+}
+
+#[test]
+fn another_executor_inside_of_a_task_goes_on_after_the_budget() {
+    let _watchdog = watchdog();
+    const TASKS: u64 = 5000;
+    let runtime = Runtime::new().unwrap();
+    let handles = finished(&runtime, TASKS);
+    let sum = runtime.block_on(async {
+        // It polls again and again, and can't let ours go on.
+        futures::executor::block_on(async {
+            let mut sum = 0;
+            for handle in handles {
+                sum += handle.await.unwrap();
+            }
+            sum
+        })
+    });
+    assert_eq!(sum.unwrap(), TASKS * (TASKS - 1) / 2);
 }
 
 #[test]
