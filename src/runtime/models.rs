@@ -154,13 +154,14 @@ fn listen(bell: &Bell<Notify>, inbox: &Inbox, mut done: impl FnMut(Stops) -> boo
 fn a_home_outside_its_loop_hears_each_stop() {
     model(3, || {
         let (inbox, bells) = outside();
+        // Made before the threads: the list of bells is one of std's `OnceLock`s, which publish it, unseen by the model.
+        let bell = Arc::new(Bell::new());
         let stops = [StopLevel::Request, StopLevel::Now].map(|level| {
             let inbox = inbox.clone();
             thread::spawn(move || {
                 inbox.stop(level);
             })
         });
-        let bell = Arc::new(Bell::new());
         bells.add(&bell);
         if inbox.stops_so_far().requested() {
             bell.ring();
