@@ -21,6 +21,9 @@ pub(crate) mod coop {
 }
 mod inbox;
 mod join;
+mod post;
+#[cfg(all(test, evbase_loom))]
+mod post_models;
 mod state;
 mod task;
 
@@ -41,6 +44,7 @@ use std::task::Context;
 pub(crate) use gate::{StopLevel, Stops};
 pub(crate) use inbox::{Inbox, Unpark};
 pub use join::{AbortHandle, JoinError, JoinHandle};
+pub(crate) use post::{Coalescing, Deliver};
 pub(crate) use task::is_task_waker;
 
 use crate::sync::Arc;

@@ -22,6 +22,7 @@ use super::readiness::{Base, Readiness};
 use super::report::Report;
 use super::shared::Shared;
 use super::slack::Slack;
+use super::timers::Owners;
 use crate::base::Fired;
 use crate::executor::{Executor, Root, Stops, guard as catch_panic, is_task_waker};
 
@@ -36,6 +37,7 @@ pub(crate) struct Home {
     /// Wakers that the last look at the base has found, kept for their memory.
     woken: RefCell<Vec<Waker>>,
     slack: Cell<Option<Slack>>,
+    owners: Owners,
     /// The base ends its waits also when this thread's bell rings.
     hears_bell: Cell<bool>,
 }
@@ -143,6 +145,7 @@ impl Home {
             driven: Cell::new(false),
             woken: RefCell::default(),
             slack: Cell::new(shared.settings.timer_slack.and_then(Slack::set)),
+            owners: Owners::default(),
             hears_bell: Cell::new(false),
         })
     }
@@ -158,6 +161,10 @@ impl Home {
     /// The base, for a moment in which no user code runs; `None` when it is closed.
     pub(super) fn base(&self) -> RefMut<'_, Option<Base>> {
         self.base.borrow_mut()
+    }
+
+    pub(super) fn owners(&self) -> &Owners {
+        &self.owners
     }
 
     pub(super) fn life(&self) -> Life {

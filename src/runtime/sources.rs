@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::task::{Context, Poll};
 
+use super::context;
 use super::home::Home;
 use super::readiness::{Direction, Readiness, Ready, Seen, Waiter, WaiterKey};
 use crate::base::{Interest, Key, Mode};
@@ -101,6 +102,12 @@ impl Home {
         drop(waker);
     }
 
+    /// What is known of a source's readiness.
+    pub(crate) fn seen(&self, key: Key, direction: Direction) -> Option<Seen> {
+        let base = self.base();
+        Some(base.as_ref()?.get(key)?.seen(direction))
+    }
+
     /// A system call has answered `WouldBlock`: forgets `ready`, unless an event came since it was seen.
     pub(crate) fn clear(&self, key: Key, direction: Direction, seen: Seen, ready: Ready) {
         if let Some(source) = self.base().as_mut().and_then(|base| base.get_mut(key)) {
@@ -116,6 +123,12 @@ impl Home {
         }
         Poll::Ready(())
     }
+}
+
+/// Spends one unit of the polled task's budget, which every future does that is ready; pending, and woken again at once, when
+/// there is none left.
+pub(crate) fn spend(cx: &Context<'_>) -> Poll<()> {
+    context::current().map_or(Poll::Ready(()), |home| home.spend(cx))
 }
 
 fn closed() -> io::Error {

@@ -1,0 +1,85 @@
+//! A sleep that is reset from abroad, again and again, is one message: no memory piles up while home doesn't look.
+
+mod util;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use evbase::Runtime;
+use evbase::time::sleep;
+use util::{poll_once, watch};
+
+struct Counting;
+
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: hands everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        BYTES.fetch_add(layout.size(), Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        BYTES.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const RESETS: u32 = 200_000;
+
+#[test]
+fn a_sleep_that_is_reset_abroad_again_and_again_takes_no_more_memory_and_keeps_the_last_deadline() {
+    watch!();
+    let runtime = Runtime::new().unwrap();
+    let hour = Duration::from_secs(3600);
+    let mut sleeps = [(); 3].map(|()| sleep(hour));
+    runtime
+        .block_on(async {
+            for sleep in &mut sleeps {
+                assert!(poll_once(sleep).await.is_pending());
+            }
+        })
+        .unwrap();
+    let start = Instant::now();
+    let last = start + Duration::from_millis(5);
+    thread::scope(|scope| {
+        let resets = sleeps.iter_mut().map(|sleep| {
+            scope.spawn(move || {
+                let before = BYTES.load(Relaxed);
+                for round in 0..RESETS {
+                    sleep
+                        .lock()
+                        .unwrap()
+                        .reset(start + hour + Duration::from_secs(round.into()));
+                }
+                sleep.reset(last);
+                before
+            })
+        });
+        let resets: Vec<_> = resets.collect();
+        let before = resets.into_iter().map(|reset| reset.join().unwrap()).min().unwrap();
+        let after = BYTES.load(Relaxed);
+        assert!(after < before + 20_000, "{} bytes", after - before);
+    });
+    // Nobody polls them: each fires in the base, at the deadline that the message brought.
+    let mut fired = 0;
+    while fired < sleeps.len() {
+        fired += runtime.turn(None).unwrap().timers;
+        assert!(Instant::now() >= last || fired == 0);
+    }
+    runtime
+        .block_on(async {
+            for sleep in &mut sleeps {
+                assert!(poll_once(sleep).await.is_ready());
+            }
+        })
+        .unwrap();
+}
