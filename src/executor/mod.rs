@@ -18,6 +18,9 @@ mod inbox;
 mod join;
 mod large;
 mod messages;
+mod post;
+#[cfg(all(test, evbase_loom))]
+mod post_models;
 mod state;
 mod task;
 
@@ -39,6 +42,7 @@ pub(crate) use gate::{StopLevel, Stops};
 pub(crate) use inbox::{Inbox, Unpark};
 pub use join::{AbortHandle, JoinError, JoinHandle};
 pub(crate) use large::{Large, is_large};
+pub(crate) use post::{Coalescing, Deliver};
 pub(crate) use task::is_task_waker;
 
 use crate::sync::Arc;

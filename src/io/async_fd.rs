@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::by_ref::{async_read_by_ref, async_write_by_ref};
-use super::error::IntoInnerError;
+use super::error::{IntoInnerError, TryNewError};
 use super::guard::ReadyGuard;
 use super::registration::{Registration, Source, Waiting};
 use crate::base::Interest;
@@ -75,8 +75,19 @@ impl<T: AsFd + Send + 'static> AsyncFd<T> {
     ///
     /// What `fcntl(2)` says.
     pub fn new(io: T) -> io::Result<Self> {
-        set_nonblocking(io.as_fd())?;
-        Ok(Self::from_nonblocking(io, false))
+        Ok(Self::try_new(io)?)
+    }
+
+    /// As [`new`](AsyncFd::new); what can't be used comes back with the error.
+    ///
+    /// # Errors
+    ///
+    /// What `fcntl(2)` says is the error's [`source`](std::error::Error::source).
+    pub fn try_new(io: T) -> Result<Self, TryNewError<T>> {
+        match set_nonblocking(io.as_fd()) {
+            Ok(()) => Ok(Self::from_nonblocking(io, false)),
+            Err(error) => Err(TryNewError::new(io, error)),
+        }
     }
 
     /// As `new`, for a descriptor that is in non-blocking mode; `is_stream` as for [`Registration::new`].
@@ -117,6 +128,14 @@ impl<T> AsyncFd<T> {
             .expect("evbase: the descriptor is there until the drop")
     }
 
+    /// What was given to [`new`](AsyncFd::new). Whoever puts another descriptor in its place has it watched no more than
+    /// before: the old one is what the loop knows.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.io
+            .as_mut()
+            .expect("evbase: the descriptor is there until the drop")
+    }
+
     /// Gives the descriptor back, in non-blocking mode and deregistered: at home, or if it is registered nowhere, or if
     /// its runtime is closed.
     ///
@@ -132,6 +151,54 @@ impl<T> AsyncFd<T> {
             owner.at_home(move |home| home.deregister(key));
         }
         Ok(self.io.take().expect("evbase: the descriptor is there until the drop"))
+    }
+
+    /// Runs an operation that doesn't block, at once, until it gives anything but `Interrupted`. If it answers `WouldBlock`, the
+    /// descriptor isn't ready any more in the ways of `interest`: who waits for them from now on waits for the next event.
+    ///
+    /// From any thread, and whether the descriptor is registered or not; only its home has readiness to forget.
+    ///
+    /// # Errors
+    ///
+    /// Those of the operation, `WouldBlock` among them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::{ErrorKind, Read, Write};
+    /// use evbase::io::{AsyncFd, Interest};
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let (reader, mut writer) = std::io::pipe()?;
+    /// runtime.block_on(async {
+    ///     let reader = AsyncFd::new(reader)?;
+    ///     let mut buffer = [0; 16];
+    ///     let mut read = || reader.try_io(Interest::READABLE, |mut pipe| pipe.read(&mut buffer));
+    ///     assert_eq!(read().unwrap_err().kind(), ErrorKind::WouldBlock);
+    ///     writer.write_all(b"hello")?;
+    ///     assert_eq!(read()?, 5);
+    ///     Ok::<(), std::io::Error>(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn try_io<R>(&self, interest: Interest, mut operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        // Before the operation: what comes meanwhile is not forgotten.
+        let mut guard = ReadyGuard::new(self);
+        for direction in Direction::BOTH {
+            if let Some(seen) = self.registration.seen(direction) {
+                guard.add(direction, seen, Ready::wanted(interest, direction));
+            }
+        }
+        loop {
+            match operation(self.get_ref()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    guard.clear_ready();
+                    return Err(error);
+                }
+                result => return result,
+            }
+        }
     }
 
     pub(super) fn registration(&self) -> &Registration {

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::thread::ThreadId;
 
 use super::AsyncFd;
@@ -48,6 +49,51 @@ impl<T> fmt::Display for IntoInnerError<T> {
 }
 
 impl<T> Error for IntoInnerError<T> {}
+
+/// The descriptor can't be set to non-blocking mode: [`AsyncFd::try_new`] gives it back.
+///
+/// Its [`source`](Error::source) is what the operating system said.
+pub struct TryNewError<T> {
+    io: T,
+    source: io::Error,
+}
+
+impl<T> TryNewError<T> {
+    pub(super) fn new(io: T, source: io::Error) -> Self {
+        Self { io, source }
+    }
+
+    /// What was to be watched, as it was.
+    pub fn into_inner(self) -> T {
+        self.io
+    }
+}
+
+impl<T> fmt::Debug for TryNewError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TryNewError")
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for TryNewError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the descriptor can't be set to non-blocking mode; it is given back")
+    }
+}
+
+impl<T> Error for TryNewError<T> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+impl<T> From<TryNewError<T>> for io::Error {
+    fn from(error: TryNewError<T>) -> Self {
+        error.source
+    }
+}
 
 /// The operation of [`ReadyGuard::try_io`](super::ReadyGuard::try_io) would block: wait for readiness again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

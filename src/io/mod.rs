@@ -8,5 +8,5 @@ mod registration;
 
 pub use crate::base::{Event as Ready, Interest};
 pub use async_fd::AsyncFd;
-pub use error::{IntoInnerError, TryIoError};
+pub use error::{IntoInnerError, TryIoError, TryNewError};
 pub use guard::ReadyGuard;

@@ -128,6 +128,12 @@ impl Registration {
         home.poll_source(key, direction, wanted, waiter, cx)
     }
 
+    /// What is known of the descriptor's readiness, at home.
+    pub(super) fn seen(&self, direction: Direction) -> Option<Seen> {
+        let source = self.source()?;
+        context::home_of(&source.owner)?.seen(source.key, direction)
+    }
+
     /// Runs a system call whenever the descriptor is ready, until it doesn't block. `drained` says of a result that
     /// nothing is left to be had.
     pub(super) fn poll_io<T: AsFd, R>(

@@ -14,7 +14,7 @@ use super::tcp_listener::into_std;
 use super::tcp_split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 use crate::base::Backend;
 use crate::io::by_ref::{async_read_by_ref, async_write_by_ref};
-use crate::io::{AsyncFd, Interest, ReadyGuard};
+use crate::io::{AsyncFd, Interest, Ready};
 use crate::runtime::Direction;
 
 /// A TCP connection: `futures`' [`AsyncRead`] and [`AsyncWrite`], also by reference. Closing it for writing shuts the
@@ -123,9 +123,67 @@ impl TcpStream {
         self.fd.writable().await.map(drop)
     }
 
-    /// Waits for one of several kinds of readiness.
-    pub async fn ready(&self, interest: Interest) -> io::Result<ReadyGuard<'_, mio::net::TcpStream>> {
-        self.fd.ready(interest).await
+    /// Waits until the connection is ready in one of the ways of `interest`, or closed in that direction, or an error is there
+    /// to be had; says in which.
+    ///
+    /// It is ready until an operation finds that it isn't: follow this up by [`try_read`](TcpStream::try_read),
+    /// [`try_write`](TcpStream::try_write) or [`try_io`](TcpStream::try_io), which see to that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evbase::io::Interest;
+    /// use evbase::net::{TcpListener, TcpStream};
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// runtime.block_on(async {
+    ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+    ///     let client = TcpStream::connect(listener.local_addr()?).await?;
+    ///     let (server, _) = listener.accept().await?;
+    ///     assert_eq!(client.try_write(b"hello")?, 5);
+    ///     let mut buffer = [0; 16];
+    ///     let n = loop {
+    ///         let ready = server.ready(Interest::READABLE | Interest::PRIORITY).await?;
+    ///         assert!(ready.is_readable());
+    ///         match server.try_read(&mut buffer) {
+    ///             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+    ///             read => break read?,
+    ///         }
+    ///     };
+    ///     assert_eq!(&buffer[..n], b"hello");
+    ///     Ok::<(), std::io::Error>(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        Ok(self.fd.ready(interest).await?.ready())
+    }
+
+    /// Reads what is there, at once.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if there is nothing.
+    pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.fd.try_io(Interest::READABLE, |mut stream| stream.read(buf))
+    }
+
+    /// Writes what there is room for, at once.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if there is none.
+    pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
+        self.fd.try_io(Interest::WRITABLE, |mut stream| stream.write(buf))
+    }
+
+    /// Runs a system call of the caller's on this connection, which must not block; see [`AsyncFd::try_io`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the operation, `WouldBlock` among them.
+    pub fn try_io<R>(&self, interest: Interest, mut operation: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+        self.fd.try_io(interest, |_| operation())
     }
 
     /// Reads without taking what it reads; waits until there is something. Cancel-safe.

@@ -22,6 +22,7 @@ use super::error::RunError;
 use super::readiness::{Base, Readiness};
 use super::report::Report;
 use super::shared::Shared;
+use super::timers::Owners;
 use crate::base::{ExactThread, Fired};
 use crate::executor::{Executor, Root, Stops, guard as catch_panic, is_task_waker};
 
@@ -37,6 +38,7 @@ pub(crate) struct Home {
     woken: RefCell<Vec<Waker>>,
     /// From the first wait with a timeout on.
     exact: Cell<Option<ExactThread>>,
+    owners: Owners,
     /// The base ends its waits also when this thread's bell rings.
     hears_bell: Cell<bool>,
 }
@@ -148,6 +150,7 @@ impl Home {
             driven: Cell::new(false),
             woken: RefCell::default(),
             exact: Cell::new(None),
+            owners: Owners::default(),
             hears_bell: Cell::new(false),
         })
     }
@@ -163,6 +166,10 @@ impl Home {
     /// The base, for a moment in which no user code runs; `None` when it is closed.
     pub(super) fn base(&self) -> RefMut<'_, Option<Base>> {
         self.base.borrow_mut()
+    }
+
+    pub(super) fn owners(&self) -> &Owners {
+        &self.owners
     }
 
     pub(super) fn life(&self) -> Life {

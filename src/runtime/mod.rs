@@ -17,7 +17,7 @@
 //! | `standing.rs` | one look at where a runtime stands, for every call that has to know |
 //! | `context.rs` | what a thread knows of its runtimes |
 //! | `home.rs`, `close.rs`, `wait.rs` | the loop; the end; blocking waits |
-//! | `readiness.rs`, `sources.rs`, `timers.rs` | descriptors and timers at home |
+//! | `readiness.rs`, `sources.rs`, `timers.rs`, `remote_timer.rs` | descriptors and timers at home; timers reset from abroad |
 //! | `report.rs`, `error.rs`, `metrics.rs` | what is told |
 
 mod bell;
@@ -30,6 +30,7 @@ mod home;
 mod metrics;
 mod once;
 mod readiness;
+mod remote_timer;
 mod report;
 #[allow(clippy::module_inception, reason = "the file of the type that the module is about")]
 mod runtime;
@@ -52,9 +53,11 @@ pub use home::Turn;
 pub(crate) use home::{FOREVER, Home};
 pub use metrics::Metrics;
 pub(crate) use readiness::{Direction, Ready, Seen, Waiter, WaiterKey};
+pub(crate) use remote_timer::RemoteTimer;
 pub use report::{Cause, Report};
 pub use runtime::{EnterGuard, Runtime};
 pub(crate) use shared::Shared;
 pub use shutdown::{Requested, Shutdown, Terminated};
 pub use signals::SignalGuard;
 pub use spawner::{LocalSpawner, Spawner, spawn_local, yield_now};
+pub(crate) use timers::disarm;

@@ -101,6 +101,12 @@ impl Home {
         drop(waker);
     }
 
+    /// What is known of a source's readiness.
+    pub(crate) fn seen(&self, key: Key, direction: Direction) -> Option<Seen> {
+        let base = self.base();
+        Some(base.as_ref()?.get(key)?.seen(direction))
+    }
+
     /// A system call has answered `WouldBlock`: forgets `ready`, unless an event came since it was seen.
     pub(crate) fn clear(&self, key: Key, direction: Direction, seen: Seen, ready: Ready) {
         if let Some(source) = self.base().as_mut().and_then(|base| base.get_mut(key)) {

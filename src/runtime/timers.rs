@@ -1,9 +1,13 @@
 //! Timers of this home: a waker for each, in the base.
 
+use std::cell::RefCell;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
+use super::context;
 use super::home::Home;
+use super::shared::Shared;
 use crate::base::{TimerKey, Until};
 
 impl Home {
@@ -54,8 +58,45 @@ impl Home {
     }
 
     /// Forgets a timer, if it is still known.
-    pub(crate) fn disarm(&self, key: TimerKey) {
+    fn disarm(&self, key: TimerKey) {
         let waker = self.base().as_mut().and_then(|base| base.disarm(key));
         drop(waker);
+    }
+
+    /// What a timer holds of its runtime.
+    pub(crate) fn owner(&self) -> Arc<Shared> {
+        self.owners().take().unwrap_or_else(|| self.shared().clone())
+    }
+}
+
+/// Forgets a timer, if it is still known: at once if this is its home, else by a message.
+pub(crate) fn disarm(owner: Arc<Shared>, key: TimerKey) {
+    match context::home_of(&owner) {
+        Some(home) => {
+            home.disarm(key);
+            home.owners().give_back(owner);
+        }
+        None => owner.at_home(move |home| home.disarm(key)),
+    }
+}
+
+/// References to the shared half of a runtime for timers to hold: one that is armed and disarmed at home takes one from here and
+/// gives it back, which is cheaper than counting it, on all threads, up and down again.
+#[derive(Debug, Default)]
+pub(super) struct Owners(RefCell<Vec<Arc<Shared>>>);
+
+impl Owners {
+    /// How many are kept.
+    const MOST: usize = 64;
+
+    fn take(&self) -> Option<Arc<Shared>> {
+        self.0.borrow_mut().pop()
+    }
+
+    fn give_back(&self, owner: Arc<Shared>) {
+        let mut kept = self.0.borrow_mut();
+        if kept.len() < Self::MOST {
+            kept.push(owner);
+        }
     }
 }

@@ -48,13 +48,13 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
     Interval {
         sleep: sleep_until(start),
         period,
-        missed_tick: MissedTick::default(),
+        missed_tick_behavior: MissedTickBehavior::default(),
     }
 }
 
 /// What an [`Interval`] does when nobody asked for a tick until the next one was due as well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum MissedTick {
+pub enum MissedTickBehavior {
     /// The missed ticks come at once, one after the other, until the interval has caught up.
     #[default]
     Burst,
@@ -72,7 +72,7 @@ pub enum MissedTick {
 pub struct Interval {
     sleep: Sleep,
     period: Duration,
-    missed_tick: MissedTick,
+    missed_tick_behavior: MissedTickBehavior,
 }
 
 impl Interval {
@@ -88,9 +88,9 @@ impl Interval {
         let planned = self.sleep.deadline();
         let next = after(planned, self.period);
         let now = Instant::now();
-        self.sleep.reset(match self.missed_tick {
-            MissedTick::Delay if now >= next => after(now, self.period),
-            MissedTick::Skip if now >= next => {
+        self.sleep.reset(match self.missed_tick_behavior {
+            MissedTickBehavior::Delay if now >= next => after(now, self.period),
+            MissedTickBehavior::Skip if now >= next => {
                 let since = (now - planned).as_nanos();
                 let into_period = since % self.period.as_nanos();
                 // Less than the period, which is a Duration.
@@ -103,13 +103,13 @@ impl Interval {
     }
 
     /// What happens to ticks that nobody asked for in time.
-    pub fn missed_tick(&self) -> MissedTick {
-        self.missed_tick
+    pub fn missed_tick_behavior(&self) -> MissedTickBehavior {
+        self.missed_tick_behavior
     }
 
-    /// Says what happens to ticks that nobody asks for in time: [`MissedTick::Burst`] by default.
-    pub fn set_missed_tick(&mut self, missed_tick: MissedTick) {
-        self.missed_tick = missed_tick;
+    /// Says what happens to ticks that nobody asks for in time: [`MissedTickBehavior::Burst`] by default.
+    pub fn set_missed_tick_behavior(&mut self, behavior: MissedTickBehavior) {
+        self.missed_tick_behavior = behavior;
     }
 
     /// The time between two ticks.
@@ -117,9 +117,42 @@ impl Interval {
         self.period
     }
 
-    /// Plans the next tick for a period from now.
+    /// Plans the next tick for a period from now. The ones after it follow each a period later, as after the other resets.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// runtime.block_on(async {
+    ///     let mut heartbeat = evbase::time::interval(Duration::from_millis(5));
+    ///     heartbeat.tick().await;
+    ///     // Something else was sent, which is as good as a heartbeat.
+    ///     let sent = Instant::now();
+    ///     heartbeat.reset();
+    ///     heartbeat.tick().await;
+    ///     assert!(sent.elapsed() >= Duration::from_millis(5));
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reset(&mut self) {
-        self.sleep.reset(after(Instant::now(), self.period));
+        self.reset_after(self.period);
+    }
+
+    /// Plans the next tick for now.
+    pub fn reset_immediately(&mut self) {
+        self.reset_at(Instant::now());
+    }
+
+    /// Plans the next tick for that long from now.
+    pub fn reset_after(&mut self, delay: Duration) {
+        self.reset_at(after(Instant::now(), delay));
+    }
+
+    /// Plans the next tick for a point in time; one in the past is due at once.
+    pub fn reset_at(&mut self, deadline: Instant) {
+        self.sleep.reset(deadline);
     }
 }
 

@@ -17,7 +17,7 @@ mod timeout;
 
 use std::time::{Duration, Instant};
 
-pub use interval::{Interval, MissedTick, Tick, interval, interval_at};
+pub use interval::{Interval, MissedTickBehavior, Tick, interval, interval_at};
 pub use sleep::{Sleep, sleep, sleep_until};
 pub use timeout::{Elapsed, Timeout, timeout, timeout_at};
 

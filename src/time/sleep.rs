@@ -3,12 +3,12 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::after;
 use crate::base::{TimerKey, Until};
-use crate::runtime::{Shared, context};
+use crate::runtime::{Home, RemoteTimer, Shared, context, coop, disarm};
 
 /// Sleeps for a duration, counted from this call.
 ///
@@ -29,7 +29,10 @@ pub fn sleep(duration: Duration) -> Sleep {
 
 /// Sleeps until a point in time; one in the past is ready at once.
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep { deadline, armed: None }
+    Sleep {
+        deadline,
+        timer: Timer::NONE,
+    }
 }
 
 /// The future of [`sleep`] and [`sleep_until`].
@@ -44,16 +47,46 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 #[must_use = "futures do nothing unless polled"]
 pub struct Sleep {
     deadline: Instant,
-    armed: Option<Armed>,
+    timer: Timer,
 }
 
-/// A timer in some runtime's base. It may have fired.
+/// A timer in some runtime's base, for the last deadline or an earlier one. It may have fired.
 #[derive(Debug)]
-struct Armed {
-    owner: Arc<Shared>,
-    key: TimerKey,
-    /// The timer was sent another deadline, which may not have arrived.
-    reset_abroad: bool,
+enum Timer {
+    /// Reset at home only, so it is for the last deadline.
+    Local { owner: Arc<Shared>, key: TimerKey },
+    /// One that was reset abroad: a message may be on its way to it. Or none at all: there is no room for a third kind in so few
+    /// bytes.
+    Remote(Option<RemoteTimer>),
+}
+
+impl Timer {
+    const NONE: Self = Self::Remote(None);
+
+    fn find(&self) -> Option<(&Arc<Shared>, TimerKey)> {
+        match self {
+            Self::Local { owner, key } => Some((owner, *key)),
+            Self::Remote(timer) => timer.as_ref().map(|timer| (timer.owner(), timer.key())),
+        }
+    }
+
+    /// The key of the timer, if it is in this home's base.
+    fn at(&self, home: &Home) -> Option<TimerKey> {
+        let (owner, key) = self.find()?;
+        Arc::ptr_eq(owner, home.shared()).then_some(key)
+    }
+
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::NONE)
+    }
+
+    fn disarm(&mut self) {
+        match self.take() {
+            Self::Local { owner, key } => disarm(owner, key),
+            Self::Remote(Some(timer)) => disarm(timer.owner().clone(), timer.key()),
+            Self::Remote(None) => {}
+        }
+    }
 }
 
 impl Sleep {
@@ -70,33 +103,79 @@ impl Sleep {
     /// Changes the deadline, also after it has come. Whoever polled it last is woken at the new one, if that poll was
     /// pending and the timer has not fired; otherwise it has to be polled again.
     ///
-    /// From any thread, but cheap at home only.
+    /// From any thread, but cheap at home only; elsewhere, however often it is reset, home is sent one message until it has
+    /// taken that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let start = Instant::now();
+    /// runtime.block_on(async {
+    ///     let mut sleep = evbase::time::sleep(Duration::from_secs(3600));
+    ///     sleep.reset(start + Duration::from_millis(5));
+    ///     sleep.await;
+    /// })?;
+    /// assert!(start.elapsed() >= Duration::from_millis(5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reset(&mut self, deadline: Instant) {
         self.deadline = deadline;
-        let Some(armed) = &mut self.armed else {
-            return;
-        };
-        match context::home_of(&armed.owner) {
-            Some(home) if !armed.reset_abroad => {
-                if !home.reset(armed.key, deadline) {
-                    self.armed = None;
+        if let Timer::Local { owner, key } = &self.timer {
+            if let Some(home) = context::home_of(owner) {
+                if !home.reset(*key, deadline) {
+                    self.timer.disarm();
                 }
+                return;
             }
-            // An earlier reset may be in flight; send this one too, to keep their order.
-            _ => {
-                armed.reset_abroad = true;
-                let key = armed.key;
-                armed.owner.send_home(move |home| {
-                    home.reset(key, deadline);
-                });
+            if let Timer::Local { owner, key } = self.timer.take() {
+                self.timer = Timer::Remote(Some(RemoteTimer::new(owner, key)));
             }
+        }
+        if let Timer::Remote(Some(timer)) = &self.timer
+            && !timer.reset(deadline)
+        {
+            self.timer = Timer::NONE;
         }
     }
 
-    fn disarm(&mut self) {
-        if let Some(Armed { owner, key, .. }) = self.armed.take() {
-            owner.at_home(move |home| home.disarm(key));
+    /// As `poll`, but spends nothing.
+    pub(super) fn poll_deadline(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let Some(home) = context::current() else {
+            panic!(
+                "evbase: a Sleep was polled outside of a runtime: it needs the timers of a running loop; await it in \
+                 block_on or in a task"
+            );
+        };
+        if let Some(key) = self.timer.at(&home)
+            && home.has_fired(key)
+        {
+            let for_the_last_deadline = matches!(self.timer, Timer::Local { .. });
+            self.timer.disarm();
+            // The base has read the clock.
+            if for_the_last_deadline || self.is_elapsed() {
+                return Poll::Ready(());
+            }
         }
+        let until = home.until(self.deadline);
+        if until.is_none_or(Until::is_near) && self.is_elapsed() {
+            self.timer.disarm();
+            return Poll::Ready(());
+        }
+        match self.timer.at(&home) {
+            Some(key) if home.rearm_waker(key, cx) => return Poll::Pending,
+            _ => self.timer.disarm(),
+        }
+        let Some(key) = until.and_then(|until| home.arm(until, cx)) else {
+            panic!("evbase: a Sleep was polled while its runtime closes, where it would never be ready");
+        };
+        self.timer = Timer::Local {
+            owner: home.owner(),
+            key,
+        };
+        Poll::Pending
     }
 }
 
@@ -104,57 +183,24 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(home) = context::current() else {
-            panic!(
-                "evbase: a Sleep was polled outside of a runtime: it needs the timers of a running loop; await it in \
-                 block_on or in a task"
-            );
-        };
-        if let Some(armed) = &self.armed
-            && Arc::ptr_eq(&armed.owner, home.shared())
-            && home.has_fired(armed.key)
-        {
-            let reset_abroad = armed.reset_abroad;
-            self.armed = None;
-            // The base has read the clock, unless it was for another deadline.
-            if !reset_abroad || Instant::now() >= self.deadline {
-                return Poll::Ready(());
-            }
-        }
-        let until = home.until(self.deadline);
-        if until.is_none_or(Until::is_near) && Instant::now() >= self.deadline {
-            self.disarm();
-            return Poll::Ready(());
-        }
-        match &self.armed {
-            Some(armed) if !Arc::ptr_eq(&armed.owner, home.shared()) => self.disarm(),
-            Some(armed) if home.rearm_waker(armed.key, cx) => return Poll::Pending,
-            _ => {}
-        }
-        let Some(key) = until.and_then(|until| home.arm(until, cx)) else {
-            panic!("evbase: a Sleep was polled while its runtime closes, where it would never be ready");
-        };
-        self.armed = Some(Armed {
-            owner: home.shared().clone(),
-            key,
-            reset_abroad: false,
-        });
-        Poll::Pending
+        ready!(self.poll_deadline(cx));
+        // With no budget left it is polled again, and finds that the deadline has passed.
+        coop::spend(cx)
     }
 }
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        self.disarm();
+        self.timer.disarm();
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(evbase_loom)))]
 mod tests {
     use super::*;
 
     #[test]
     fn a_sleep_stays_small() {
-        assert_eq!(size_of::<Sleep>(), size_of::<Instant>() + 24);
+        assert_eq!(size_of::<Sleep>(), size_of::<Instant>() + 16);
     }
 }

@@ -5,12 +5,13 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
 use super::sleep::{Sleep, sleep, sleep_until};
+use crate::runtime::coop;
 
 /// Gives the future's output, or [`Elapsed`] if it takes longer than `duration`, counted from this call.
 ///
@@ -35,6 +36,7 @@ pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
     Timeout {
         future,
         sleep: sleep(duration),
+        yielded: false,
     }
 }
 
@@ -43,6 +45,7 @@ pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
     Timeout {
         future,
         sleep: sleep_until(deadline),
+        yielded: false,
     }
 }
 
@@ -54,6 +57,8 @@ pin_project! {
         #[pin]
         future: F,
         sleep: Sleep,
+        // The time was up in an earlier poll, with no budget left.
+        yielded: bool,
     }
 }
 
@@ -72,7 +77,12 @@ impl<F: Future> Future for Timeout<F> {
         if let Poll::Ready(output) = this.future.poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        Pin::new(this.sleep).poll(cx).map(|()| Err(Elapsed(())))
+        ready!(this.sleep.poll_deadline(cx));
+        // Once: the future may use up the budget of every poll, and the limit is there for such as well.
+        if !std::mem::replace(this.yielded, true) {
+            ready!(coop::spend(cx));
+        }
+        Poll::Ready(Err(Elapsed(())))
     }
 }
 

@@ -4,6 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(feature = "net")]
+mod io_and_time;
 mod layers;
 mod panics;
 #[cfg(feature = "net")]

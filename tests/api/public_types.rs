@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use evbase::io::{AsyncFd, Interest, IntoInnerError, Ready, ReadyGuard, TryIoError};
 use evbase::net::{Incoming, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, TcpListener, TcpStream, WriteHalf};
-use evbase::time::{Elapsed, Interval, MissedTick, Sleep, Timeout};
+use evbase::time::{Elapsed, Interval, MissedTickBehavior, Sleep, Timeout};
 use evbase::{
     AbortHandle, Builder, Cause, EnterGuard, JoinError, JoinHandle, LocalSpawner, Metrics, Report, Requested, RunError,
     Runtime, Shutdown, SignalGuard, SpawnError, SpawnErrorKind, Spawner, Terminated, Turn, WaitError, base,
@@ -191,8 +191,8 @@ fn timers_cross_threads_and_move() {
     send::<Timeout<SendOnly>>();
     unpin::<Timeout<u8>>();
     never!(Timeout<PhantomPinned>: Unpin);
-    copy::<MissedTick>();
-    assert_eq!(MissedTick::default(), MissedTick::Burst);
+    copy::<MissedTickBehavior>();
+    assert_eq!(MissedTickBehavior::default(), MissedTickBehavior::Burst);
     fn stream<S: Stream<Item = Instant>>() {}
     stream::<Interval>();
 }

@@ -1260,3 +1260,93 @@ fn an_interest_in_priority_is_told_of_urgent_data() {
         assert!(guard.expect("no event of urgent data").unwrap().ready().is_priority());
     });
 }
+
+#[test]
+fn an_operation_that_is_tried_says_when_readiness_is_over() {
+    let _watchdog = watchdog();
+    block_on(async {
+        let (reader, mut writer) = pipe();
+        let read = |buf: &mut [u8]| reader.try_io(Interest::READABLE, |mut pipe| pipe.read(buf));
+        let mut buf = [0; 8];
+        // It is registered nowhere yet.
+        assert_eq!(read(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
+        writer.write_all(b"one").unwrap();
+        assert_eq!(read(&mut buf).unwrap(), 3);
+        writer.write_all(b"two").unwrap();
+        reader.readable().await.unwrap().retain_ready();
+        assert_eq!(read(&mut buf).unwrap(), 3);
+        // Nobody has found out yet.
+        reader.readable().await.unwrap().retain_ready();
+        assert_eq!(read(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
+        let mut readable = pin!(reader.readable());
+        assert!(poll_here(readable.as_mut()).await.is_pending());
+        writer.write_all(b"three").unwrap();
+        readable.await.unwrap().retain_ready();
+        let mut tries = 0;
+        let interrupted = reader.try_io(Interest::READABLE, |_| {
+            tries += 1;
+            Err::<(), _>(
+                if tries < 3 {
+                    ErrorKind::Interrupted
+                } else {
+                    ErrorKind::Other
+                }
+                .into(),
+            )
+        });
+        assert_eq!((interrupted.unwrap_err().kind(), tries), (ErrorKind::Other, 3));
+        // Abroad nothing is known of readiness, and nothing is forgotten.
+        thread::scope(|scope| {
+            let tried = scope.spawn(|| reader.try_io(Interest::READABLE, |mut pipe| pipe.read(&mut [0; 8])));
+            assert_eq!(tried.join().unwrap().unwrap(), 5);
+        });
+        drop(writer);
+        assert!(reader.readable().await.unwrap().ready().is_readable());
+    });
+}
+
+#[test]
+fn what_was_cleared_through_a_guard_is_not_ready_any_more() {
+    let _watchdog = watchdog();
+    block_on(async {
+        let (reader, mut writer) = pipe();
+        writer.write_all(b"x").unwrap();
+        let mut guard = reader.readable().await.unwrap();
+        assert!(guard.ready().is_readable());
+        let would_block = guard.try_io(|_| Err::<(), _>(ErrorKind::WouldBlock.into()));
+        assert!(would_block.is_err() && guard.ready().is_empty());
+    });
+}
+
+#[test]
+fn what_cannot_be_used_comes_back_with_the_error() {
+    #[derive(Debug)]
+    struct Closed;
+
+    impl AsFd for Closed {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            // SAFETY: not that of any file: it is far above the limit, so nobody's is disturbed.
+            unsafe { BorrowedFd::borrow_raw(i32::MAX) }
+        }
+    }
+
+    let error = AsyncFd::try_new(Closed).unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().downcast_ref::<io::Error>();
+    assert_eq!(source.unwrap().raw_os_error(), Some(libc::EBADF));
+    let Closed = error.into_inner();
+    let mut fd = AsyncFd::try_new(pipe().0.into_inner().unwrap()).unwrap();
+    let _: &mut std::io::PipeReader = fd.get_mut();
+}
+
+#[test]
+fn a_descriptor_that_a_loop_has_refused_may_go_to_another() {
+    let _watchdog = watchdog();
+    let file = AsyncFd::new(std::fs::File::open(std::env::current_exe().unwrap()).unwrap()).unwrap();
+    for _ in 0..2 {
+        let refused = Runtime::new()
+            .unwrap()
+            .block_on(async { file.readable().await.map(drop) });
+        assert_eq!(refused.unwrap().unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+    file.into_inner().unwrap();
+}

@@ -6,6 +6,7 @@ mod support;
 mod goes_back;
 mod of_the_base;
 mod requests;
+mod resets;
 
 #[global_allocator]
 static ALLOCATOR: support::Counting = support::Counting;

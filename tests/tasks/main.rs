@@ -3,6 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(feature = "net")]
+mod budget;
 mod fairness;
 mod join_handle;
 mod large_futures;

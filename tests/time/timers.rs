@@ -9,7 +9,9 @@ use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use evbase::time::{Elapsed, MissedTick, Sleep, interval, interval_at, sleep, sleep_until, timeout, timeout_at};
+use evbase::time::{
+    Elapsed, MissedTickBehavior, Sleep, interval, interval_at, sleep, sleep_until, timeout, timeout_at,
+};
 use evbase::{Builder, JoinHandle, Runtime};
 use futures::future::{join_all, select};
 use futures::{FutureExt, StreamExt};
@@ -549,11 +551,11 @@ fn an_interval_ticks_at_once_and_then_every_period() {
 
 /// Takes a tick, misses the next two and a half, and gives the planned times of the next ticks in units of 10 ms since
 /// the first.
-async fn ticks_after_a_delay(missed_tick: MissedTick) -> (Instant, Instant, Vec<Instant>) {
+async fn ticks_after_a_delay(missed_tick: MissedTickBehavior) -> (Instant, Instant, Vec<Instant>) {
     let period = 20 * MS;
     let mut ticks = interval(period);
-    ticks.set_missed_tick(missed_tick);
-    assert_eq!(ticks.missed_tick(), missed_tick);
+    ticks.set_missed_tick_behavior(missed_tick);
+    assert_eq!(ticks.missed_tick_behavior(), missed_tick);
     let first = ticks.tick().await;
     while Instant::now() < first + 50 * MS {
         thread::sleep(first + 50 * MS - Instant::now());
@@ -574,7 +576,7 @@ fn missed_ticks_come_in_a_burst_by_default() {
     let _watchdog = watchdog();
     let (first, _, next) = Runtime::new()
         .unwrap()
-        .block_on(ticks_after_a_delay(MissedTick::default()))
+        .block_on(ticks_after_a_delay(MissedTickBehavior::default()))
         .unwrap();
     let expected: Vec<_> = (2..5).map(|n| first + n * 20 * MS).collect();
     assert_eq!(next, expected);
@@ -585,7 +587,7 @@ fn missed_ticks_move_all_later_ones_with_delay() {
     let _watchdog = watchdog();
     let (first, taken, next) = Runtime::new()
         .unwrap()
-        .block_on(ticks_after_a_delay(MissedTick::Delay))
+        .block_on(ticks_after_a_delay(MissedTickBehavior::Delay))
         .unwrap();
     // Counted from when the late one was taken, which was a little before `taken`.
     assert!(
@@ -602,7 +604,7 @@ fn missed_ticks_are_left_out_with_skip() {
     let _watchdog = watchdog();
     let (first, taken, next) = Runtime::new()
         .unwrap()
-        .block_on(ticks_after_a_delay(MissedTick::Skip))
+        .block_on(ticks_after_a_delay(MissedTickBehavior::Skip))
         .unwrap();
     for tick in &next {
         assert_eq!(

@@ -1,0 +1,69 @@
+//! What the compiler can prove of descriptors, sockets and timers: their names and signatures, and that they may stand beside a
+//! panic that is caught.
+
+use std::error::Error;
+use std::io;
+use std::os::fd::AsFd;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::time::{Duration, Instant};
+
+use evbase::io::{AsyncFd, Interest, IntoInnerError, Ready, ReadyGuard, TryNewError};
+use evbase::net::{Incoming, OwnedReadHalf, OwnedWriteHalf, ReadHalf, TcpListener, TcpStream, WriteHalf};
+use evbase::time::{Interval, MissedTickBehavior, Sleep, Timeout};
+
+#[test]
+fn a_panic_beside_them_breaks_no_descriptor_and_no_timer() {
+    fn safe<T: UnwindSafe + RefUnwindSafe>() {}
+    safe::<AsyncFd<std::os::unix::net::UnixStream>>();
+    safe::<ReadyGuard<'static, std::os::unix::net::UnixStream>>();
+    safe::<IntoInnerError<u8>>();
+    safe::<TcpListener>();
+    safe::<Incoming<'static>>();
+    safe::<TcpStream>();
+    safe::<OwnedReadHalf>();
+    safe::<OwnedWriteHalf>();
+    safe::<ReadHalf<'static>>();
+    safe::<WriteHalf<'static>>();
+    safe::<Sleep>();
+    safe::<Interval>();
+    safe::<Timeout<u8>>();
+}
+
+#[test]
+fn an_error_of_what_cannot_be_used_is_one_for_every_type() {
+    fn error<T: Error>() {}
+    struct Nothing;
+    error::<TryNewError<Nothing>>();
+    error::<IntoInnerError<Nothing>>();
+    fn is_io_error<T>(error: TryNewError<T>) -> io::Error {
+        error.into()
+    }
+    let _ = is_io_error::<Nothing>;
+}
+
+#[test]
+#[allow(dead_code)]
+fn names_and_signatures_are_the_promised_ones() {
+    fn try_new<T: AsFd + Send + 'static>(io: T) -> T {
+        let error: TryNewError<T> = AsyncFd::try_new(io).err().unwrap();
+        let _: Option<&(dyn Error + 'static)> = error.source();
+        error.into_inner()
+    }
+    fn try_io<T: AsFd, R>(fd: &mut AsyncFd<T>, call: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        let _: &mut T = fd.get_mut();
+        fd.try_io(Interest::READABLE, call)
+    }
+    async fn stream(stream: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+        let _: Ready = stream.ready(Interest::READABLE).await?;
+        stream.try_io(Interest::WRITABLE, || Ok(()))?;
+        Ok(stream.try_read(buf)? + stream.try_write(buf)?)
+    }
+    fn resets(interval: &mut Interval, now: Instant) -> MissedTickBehavior {
+        interval.reset();
+        interval.reset_immediately();
+        interval.reset_after(Duration::ZERO);
+        interval.reset_at(now);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        interval.missed_tick_behavior()
+    }
+}

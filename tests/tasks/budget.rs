@@ -1,0 +1,144 @@
+//! A task that finds everything ready yields all the same, so that others and the stop get their turn.
+
+use std::cell::Cell;
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use evbase::time::{interval, interval_at, sleep, sleep_until, timeout};
+use evbase::{Builder, Runtime, spawn_local, yield_now};
+use futures::StreamExt;
+
+use crate::support::watchdog;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Whether it has been said that it is enough.
+type Enough = Rc<Cell<bool>>;
+type Hog = fn(Enough) -> Pin<Box<dyn Future<Output = ()>>>;
+
+/// Each of these finds what it waits for at once, and goes on until it is told that it is enough.
+fn hogs() -> Vec<(&'static str, Hog)> {
+    vec![
+        ("an interval that is always late", |enough| {
+            Box::pin(async move {
+                let mut late = interval_at(Instant::now() - Duration::from_secs(3600), MS / 1000);
+                while !enough.get() {
+                    late.tick().await;
+                }
+            })
+        }),
+        ("the stream of such an interval", |enough| {
+            Box::pin(async move {
+                let mut late = interval_at(Instant::now() - Duration::from_secs(3600), MS / 1000);
+                while !enough.get() {
+                    late.next().await;
+                }
+            })
+        }),
+        ("an interval that is reset to now", |enough| {
+            Box::pin(async move {
+                let mut now = interval(MS);
+                while !enough.get() {
+                    now.reset_immediately();
+                    now.tick().await;
+                }
+            })
+        }),
+        ("sleeps of no time", |enough| {
+            Box::pin(async move {
+                while !enough.get() {
+                    sleep(Duration::ZERO).await;
+                }
+            })
+        }),
+        ("one sleep that is over", |enough| {
+            Box::pin(async move {
+                let mut over = sleep_until(Instant::now());
+                while !enough.get() {
+                    (&mut over).await;
+                }
+            })
+        }),
+        ("limits of no time", |enough| {
+            Box::pin(async move {
+                while !enough.get() {
+                    timeout(Duration::ZERO, pending::<()>()).await.unwrap_err();
+                }
+            })
+        }),
+        ("a limited sleep of no time", |enough| {
+            Box::pin(async move {
+                while !enough.get() {
+                    timeout(MS, sleep(Duration::ZERO)).await.ok();
+                }
+            })
+        }),
+    ]
+}
+
+#[test]
+fn who_finds_everything_ready_starves_no_other_task() {
+    let _watchdog = watchdog();
+    for (what, hog) in hogs() {
+        let runtime = Runtime::new().unwrap();
+        runtime
+            .block_on(async {
+                let enough = Enough::default();
+                let hog = spawn_local(hog(enough.clone()));
+                let other = spawn_local(async move {
+                    for _ in 0..10 {
+                        yield_now().await;
+                    }
+                    sleep(MS).await;
+                    enough.set(true);
+                });
+                other.await.unwrap();
+                hog.await.unwrap();
+            })
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+}
+
+#[test]
+fn a_stop_is_seen_while_somebody_finds_everything_ready() {
+    let _watchdog = watchdog();
+    for (what, hog) in hogs() {
+        let runtime = Builder::new().start("home").unwrap();
+        let started = runtime.spawner().spawn_with(move || {
+            let hog = hog(Enough::default());
+            drop(spawn_local(hog));
+            async {}
+        });
+        started.wait().unwrap().unwrap();
+        let report = runtime.shutdown().wait().unwrap();
+        assert_eq!(report.cancelled, 1, "{what}");
+    }
+}
+
+#[test]
+fn a_limit_ends_a_future_that_uses_up_every_budget() {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new().unwrap();
+    let hog = async {
+        loop {
+            sleep(Duration::ZERO).await;
+        }
+    };
+    let limited: Result<(), _> = runtime.block_on(timeout(MS, hog)).unwrap();
+    assert!(limited.is_err());
+}
+
+#[test]
+fn a_sleep_that_has_yielded_is_ready_at_the_next_poll() {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new().unwrap();
+    runtime
+        .block_on(async {
+            // Some of these find no budget left, in the poll in which their timers have fired.
+            let sleeps: Vec<_> = (0..1_000).map(|_| sleep(MS)).collect();
+            futures::future::join_all(sleeps).await;
+        })
+        .unwrap();
+}
