@@ -118,5 +118,5 @@ fn raise_open_files_limit() -> u64 {
         limit.rlim_cur = limit.rlim_max.min(10_000);
         assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
     }
-    limit.rlim_cur as u64
+    limit.rlim_cur.into()
 }

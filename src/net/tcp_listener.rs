@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -119,12 +119,11 @@ impl TcpListener {
 }
 
 /// Takes the descriptor out.
-pub(super) fn into_owned<T: IntoRawFd>(fd: AsyncFd<T>) -> io::Result<OwnedFd> {
+pub(super) fn into_owned<T: Into<OwnedFd>>(fd: AsyncFd<T>) -> io::Result<OwnedFd> {
     let io = fd
         .into_inner()
         .map_err(|error: IntoInnerError<T>| io::Error::other(error.to_string()))?;
-    // SAFETY: `into_raw_fd` has just given this descriptor away, open.
-    Ok(unsafe { OwnedFd::from_raw_fd(io.into_raw_fd()) })
+    Ok(io.into())
 }
 
 impl AsFd for TcpListener {

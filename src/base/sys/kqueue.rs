@@ -20,9 +20,9 @@ use super::super::fork::Birth;
 use super::super::interest::{Event, Interest, Mode};
 use super::{Backend, Known, Watch, already_exists, unsupported};
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(evbase_libkqueue))]
 use libc as abi;
-#[cfg(target_os = "linux")]
+#[cfg(evbase_libkqueue)]
 use libkqueue as abi;
 
 #[cfg(not(target_pointer_width = "64"))]
@@ -278,43 +278,7 @@ fn is_file(fd: RawFd) -> io::Result<bool> {
     Ok(matches!(mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR))
 }
 
-/// The C interface of libkqueue, which imitates kqueue on Linux, so that the test suite can try this file there.
-#[cfg(target_os = "linux")]
-mod libkqueue {
-    use std::ffi::{c_int, c_void};
-
-    #[derive(Clone, Copy)]
-    #[repr(C)]
-    #[allow(non_camel_case_types, reason = "the name in C")]
-    pub(super) struct kevent {
-        pub(super) ident: usize,
-        pub(super) filter: i16,
-        pub(super) flags: u16,
-        pub(super) fflags: u32,
-        pub(super) data: isize,
-        pub(super) udata: *mut c_void,
-    }
-
-    pub(super) const EVFILT_READ: i16 = -1;
-    pub(super) const EVFILT_WRITE: i16 = -2;
-    pub(super) const EV_ADD: u16 = 0x1;
-    pub(super) const EV_DELETE: u16 = 0x2;
-    pub(super) const EV_ENABLE: u16 = 0x4;
-    pub(super) const EV_CLEAR: u16 = 0x20;
-    pub(super) const EV_DISPATCH: u16 = 0x80;
-    pub(super) const EV_ERROR: u16 = 0x4000;
-    pub(super) const EV_EOF: u16 = 0x8000;
-
-    #[link(name = "kqueue")]
-    unsafe extern "C" {
-        pub(super) fn kqueue() -> c_int;
-        pub(super) fn kevent(
-            queue: c_int,
-            changes: *const kevent,
-            change_count: c_int,
-            events: *mut kevent,
-            event_count: c_int,
-            timeout: *const libc::timespec,
-        ) -> c_int;
-    }
-}
+/// libkqueue, which imitates kqueue on Linux, so that the test suite can try this file there. No part of the package.
+#[cfg(evbase_libkqueue)]
+#[path = "../../../tests/kernel/libkqueue.rs"]
+mod libkqueue;
