@@ -7,7 +7,7 @@
 mod imp {
     pub(crate) use std::cell::Cell;
     pub(crate) use std::sync::Arc;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, fence};
+    pub(crate) use std::sync::atomic::{AtomicU32, AtomicUsize};
     pub(crate) use std::thread_local;
 
     pub(crate) use parking_lot::Mutex;
@@ -37,7 +37,7 @@ mod imp {
 mod imp {
     pub(crate) use loom::cell::{Cell, UnsafeCell};
     pub(crate) use loom::sync::Arc;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, fence};
+    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicUsize};
     pub(crate) use loom::thread_local;
 
     /// loom's `Mutex` behind the interface of parking_lot's.

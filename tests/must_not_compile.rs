@@ -4,13 +4,7 @@
 //! `TRYBUILD=overwrite cargo test --test must_not_compile` writes the messages anew.
 
 // As in Cargo.toml.
-#![cfg(not(any(
-    evbase_pipe_notify,
-    evbase_millisecond_waits,
-    evbase_libkqueue,
-    evbase_tsan,
-    evbase_asan
-)))]
+#![cfg(not(any(evbase_pipe_notify, evbase_millisecond_waits, evbase_libkqueue)))]
 #![cfg(feature = "net")]
 
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 //!
 //! Everything another thread does to a runtime passes here: a message is pushed, a stop is asked for. Home takes the
 //! messages, says when it parks, and seals the gate at the end. All of that happens in the modification order of a single
-//! word, so that publishing a message and seeing whether home is parked are one step, as are draining and parking:
+//! word, so that publishing a message and seeing whether home is parked are one step, as are taking and parking:
 //!
 //! ```text
 //!   word = head of the inbox (a LIFO list of nodes, or SEALED) | STOP | NOW | DROPPED | PARKED
@@ -10,17 +10,19 @@
 //!   abroad  push   CAS   head := node, PARKED := 0      refused when sealed, or (work only) stopped
 //!           stop   CAS   STOP | NOW | DROPPED := 1, PARKED := 0
 //!                        whoever cleared PARKED rings the notify fd: one write a park, none while home runs
-//!   home    take   RMW   head := null, PARKED := 0
+//!   home    take   RMW   head := null, PARKED := 0      the whole list, which home delivers in portions (messages.rs)
 //!           park   CAS   PARKED := 1                    only on an empty inbox and with no stop bit home hasn't seen
-//!           seal   CAS   head := SEALED                 only on an empty inbox
+//!           seal   CAS   head := SEALED, PARKED := 0    takes what is left, as `take` does
 //! ```
 //!
 //! Invariants: the stop bits are sticky; home sleeps only after a successful `park`, and nothing is published after that
-//! without a ring; SEALED is for ever. No method blocks, allocates or frees, so `stop` may run in a signal handler, even
-//! one that interrupts home inside any other method here: each is a single atomic step, or a retry of it.
+//! without a ring; SEALED is for ever; each message is taken by home once, or comes back to its sender. No method blocks,
+//! allocates or frees, so `stop` may run in a signal handler, even one that interrupts home inside any other method here:
+//! each is a single atomic step, or a retry of it.
 
 use std::ptr::{self, NonNull};
 
+use super::Executor;
 use crate::sync::{AtomicUsize, UnsafeCell};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -42,7 +44,7 @@ pub(super) struct Node {
     /// Says what the message is; read by the executor that takes it. A raw pointer, since the vtable of a task goes on
     /// behind it.
     pub(super) vtable: *const NodeVtable,
-    /// Belongs to whoever holds the node: its pusher until it is published, home after it was taken.
+    /// Belongs to whoever has the [`Message`].
     next: UnsafeCell<*mut Node>,
 }
 
@@ -51,7 +53,7 @@ pub(super) struct Node {
 #[repr(C)]
 pub(super) struct NodeVtable {
     /// Delivers the message at home; the node belongs to the callee.
-    pub(super) deliver: unsafe fn(NonNull<Node>, &super::Executor),
+    pub(super) deliver: unsafe fn(NonNull<Node>, &Executor),
 }
 
 impl Node {
@@ -60,6 +62,75 @@ impl Node {
             vtable,
             next: UnsafeCell::new(ptr::null_mut()),
         }
+    }
+}
+
+/// A message on its way home, owned like a box: by its sender until it is pushed, by the gate until home takes it, by home
+/// until it is delivered. Dropped, it leaks.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Message(NonNull<Node>);
+
+impl Message {
+    /// # Safety
+    ///
+    /// The node is valid, and alone the message's, until the message is delivered or taken apart; it is aligned to 16. Its
+    /// vtable's function may be called once, with it, on any thread that is home.
+    pub(super) unsafe fn new(node: NonNull<Node>) -> Self {
+        debug_assert_eq!(node.addr().get() & !HEAD, 0);
+        Self(node)
+    }
+
+    /// Takes a message apart that was refused.
+    pub(super) fn into_node(self) -> NonNull<Node> {
+        self.0
+    }
+
+    /// Home only.
+    pub(super) fn deliver(self, home: &Executor) {
+        // SAFETY: `self` owns the node, and gives it away: by the promise of `new`, this is the one call. `Executor` is not
+        // `Send`, so this thread is home.
+        unsafe { ((*self.0.as_ref().vtable).deliver)(self.0, home) }
+    }
+
+    fn set_next(&mut self, next: *mut Node) {
+        // SAFETY: `self` owns the node, which is valid.
+        unsafe { self.0.as_ref() }.next.with_mut(|link| {
+            // SAFETY: the link belongs to whoever owns the node.
+            unsafe { *link = next }
+        });
+    }
+
+    fn next(&self) -> *mut Node {
+        // SAFETY: `self` owns the node, which is valid.
+        unsafe { self.0.as_ref() }.next.with(|link| {
+            // SAFETY: the link belongs to whoever owns the node.
+            unsafe { *link }
+        })
+    }
+}
+
+/// Messages, linked by their nodes: owned like them.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct List(*mut Node);
+
+impl List {
+    pub(super) const EMPTY: Self = Self(ptr::null_mut());
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_null()
+    }
+
+    pub(super) fn push(&mut self, mut message: Message) {
+        message.set_next(self.0);
+        self.0 = message.0.as_ptr();
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Message> {
+        let message = Message(NonNull::new(self.0)?);
+        self.0 = message.next();
+        Some(message)
     }
 }
 
@@ -119,10 +190,6 @@ pub(super) enum Admission {
     Leaving,
 }
 
-/// The gate is shut for this message.
-#[derive(Debug)]
-pub(super) struct Refused;
-
 /// Home was parked, and the caller cleared the mark: it has to ring.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
@@ -140,26 +207,16 @@ impl Gate {
         }
     }
 
-    /// Publishes a message. Any thread.
-    ///
-    /// # Safety
-    ///
-    /// The caller owns `node`, aligned to 16, and gives it away by an `Ok`: it must stay valid until it is delivered.
-    pub(super) unsafe fn push(&self, node: NonNull<Node>, admission: Admission) -> Result<MustRing, Refused> {
-        debug_assert_eq!(node.addr().get() & !HEAD, 0);
+    /// Publishes a message. Any thread. It comes back if the gate is shut for it.
+    pub(super) fn push(&self, mut message: Message, admission: Admission) -> Result<MustRing, Message> {
         let mut word = self.word.load(Acquire);
         loop {
             let head = word & HEAD;
             if head == SEALED || (admission == Admission::Work && word & STOP != 0) {
-                return Err(Refused);
+                return Err(message);
             }
-            // SAFETY: the node is the caller's until the exchange below publishes it.
-            unsafe {
-                node.as_ref()
-                    .next
-                    .with_mut(|next| *next = ptr::with_exposed_provenance_mut(head));
-            }
-            let published = node.as_ptr().expose_provenance() | (word & STOP_BITS);
+            message.set_next(ptr::with_exposed_provenance_mut(head));
+            let published = message.0.as_ptr().expose_provenance() | (word & STOP_BITS);
             // Release: home, which takes the list with Acquire, sees the node and all before it (each push is a
             // read-modify-write, so it carries on the release sequence of those below it). Acquire on failure: a refusal
             // means that what home did before it sealed is visible.
@@ -200,17 +257,24 @@ impl Gate {
         Stops(self.word.load(Acquire) & STOP_BITS)
     }
 
-    /// Takes all messages, oldest first, and clears the mark of a parked home. Home only.
-    pub(super) fn take(&self) -> (Stops, Messages) {
+    /// As `stops`, as a step in the order of the others: a stop that is not among these sees what the caller did before.
+    pub(super) fn stops_so_far(&self) -> Stops {
+        Stops(self.word.fetch_or(0, AcqRel) & STOP_BITS)
+    }
+
+    /// Takes all messages, newest first, and clears the mark of a parked home. Home only.
+    pub(super) fn take(&self) -> (Stops, List) {
         let mut word = self.word.load(Acquire);
         if word & HEAD == SEALED {
-            return (Stops(word & STOP_BITS), Messages(ptr::null_mut()));
+            return (Stops(word & STOP_BITS), List::EMPTY);
         }
         if word & !STOP_BITS != 0 {
             word = self.word.fetch_and(STOP_BITS, Acquire);
         }
-        let newest = ptr::with_exposed_provenance_mut(word & HEAD);
-        (Stops(word & STOP_BITS), Messages::reversed(newest))
+        (
+            Stops(word & STOP_BITS),
+            List(ptr::with_exposed_provenance_mut(word & HEAD)),
+        )
     }
 
     /// Marks home as parked, so that the next message or stop rings. Refused if there is a message, or a stop bit that
@@ -228,53 +292,19 @@ impl Gate {
         }
     }
 
-    /// Shuts the gate for ever, if there is no message. Home only.
-    pub(super) fn seal(&self) -> bool {
+    /// Shuts the gate for ever, and takes the messages that came before, newest first. Home only.
+    pub(super) fn seal(&self) -> List {
         let mut word = self.word.load(Relaxed);
         loop {
-            if word & HEAD != 0 {
-                return word & HEAD == SEALED;
+            if word & HEAD == SEALED {
+                return List::EMPTY;
             }
-            // Release: whoever is refused from now on sees all that home did before.
-            match self
-                .word
-                .compare_exchange_weak(word, (word & STOP_BITS) | SEALED, Release, Relaxed)
-            {
-                Ok(_) => return true,
+            let sealed = (word & STOP_BITS) | SEALED;
+            // Acquire: as in `take`. Release: whoever is refused from now on sees all that home did before.
+            match self.word.compare_exchange_weak(word, sealed, AcqRel, Relaxed) {
+                Ok(_) => return List(ptr::with_exposed_provenance_mut(word & HEAD)),
                 Err(now) => word = now,
             }
         }
-    }
-}
-
-/// The messages of one `take`, oldest first.
-#[derive(Debug)]
-pub(super) struct Messages(*mut Node);
-
-impl Messages {
-    fn reversed(newest: *mut Node) -> Self {
-        let (mut rest, mut oldest) = (newest, ptr::null_mut());
-        while let Some(node) = NonNull::new(rest) {
-            // SAFETY: home took the list, so each node in it is home's, and valid until it is delivered.
-            unsafe {
-                node.as_ref().next.with_mut(|next| {
-                    rest = *next;
-                    *next = oldest;
-                });
-            }
-            oldest = node.as_ptr();
-        }
-        Self(oldest)
-    }
-}
-
-impl Iterator for Messages {
-    type Item = NonNull<Node>;
-
-    fn next(&mut self) -> Option<NonNull<Node>> {
-        let node = NonNull::new(self.0)?;
-        // SAFETY: as in `reversed`; the node was not handed out yet, and its link is read before it is.
-        self.0 = unsafe { node.as_ref().next.with(|next| *next) };
-        Some(node)
     }
 }

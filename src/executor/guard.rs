@@ -18,11 +18,6 @@ pub(crate) fn run<R>(code: impl FnOnce() -> R) -> Option<R> {
     }
 }
 
-/// Drops a value whose destructor may panic.
-pub(crate) fn drop_value<T>(value: T) {
-    run(|| drop(value));
-}
-
 /// Wakes a waker that may be anybody's.
 pub(crate) fn wake(waker: Waker) {
     run(|| waker.wake());

@@ -1,24 +1,34 @@
 //! The shared half of an executor: the gate, and the way to wake a home that sleeps behind it.
 
+use std::any::Any;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::cells::Spare;
-use super::gate::{Admission, Gate, Messages, MustRing, Node, NodeVtable, Refused, StopLevel, Stops};
+use super::gate::{Admission, Gate, List, Message, MustRing, Node, NodeVtable, StopLevel, Stops};
 use super::guard;
 use super::{Counts, Executor};
-use crate::sync::{AtomicBool, AtomicUsize, fence};
+use crate::sync::AtomicUsize;
 
-/// Wakes a home that is parked in its event base.
-///
-/// Called from any thread and from signal handlers: an implementation doesn't lock, allocate or panic.
+/// Reaches a home that sleeps. The runtime's shared half, as the executor sees it.
 pub(crate) trait Unpark: Send + Sync {
-    /// Returns false if the wake-up could not be delivered; the next message will try again.
+    /// Wakes a home that is parked in its own loop. Returns false if the wake-up could not be delivered; the next message
+    /// will try again.
+    ///
+    /// Called from any thread and from signal handlers: an implementation doesn't lock, allocate or panic.
     fn unpark(&self) -> bool;
+
+    /// There is a new stop, and home is not parked in its own loop: if it sleeps, then elsewhere. Called as `unpark` is.
     fn stopped(&self);
-    fn owner(&self) -> Option<std::sync::Arc<dyn std::any::Any + Send + Sync>>;
+
+    /// Who made the inbox, if that is still there.
+    fn owner(&self) -> Option<Owner>;
 }
+
+/// Whatever made an inbox; the executor knows no more of it.
+pub(crate) type Owner = std::sync::Arc<dyn Any + Send + Sync>;
 
 /// What every handle, task and waker of one executor shares.
 pub(crate) struct Inbox {
@@ -30,14 +40,14 @@ pub(crate) struct Inbox {
     spare: Apart<Spare>,
     // The rest is hardly ever written.
     unpark: Box<dyn Unpark>,
-    /// Names the runtime that this is the inbox of; never used again in this process.
-    id: u64,
     /// The levels of the stops that were asked for. Home asks before each poll, and would slow the gate down for everybody
     /// if it asked there.
     asked: AtomicUsize,
-    /// Home waits for something else, outside of its loop: a stop is to ring, and nothing else.
-    listening: AtomicBool,
 }
+
+// What a panic may leave half done (a user's destructor at home) is no part of an inbox.
+impl UnwindSafe for Inbox {}
+impl RefUnwindSafe for Inbox {}
 
 /// In cache lines of its own, so that who writes it takes nothing else away from other cores.
 #[repr(align(128))]
@@ -50,14 +60,13 @@ impl Inbox {
             counts: Apart(Counts::default()),
             spare: Apart(Spare::new()),
             unpark,
-            id: 0,
             asked: AtomicUsize::new(0),
-            listening: AtomicBool::new(false),
         }
     }
 
-    pub(crate) fn id(&self) -> u64 {
-        self.id
+    /// Who made this, if that is still there.
+    pub(crate) fn owner(&self) -> Option<Owner> {
+        self.unpark.owner()
     }
 
     pub(crate) fn counts(&self) -> &Counts {
@@ -74,12 +83,10 @@ impl Inbox {
         self.gate.0.stops()
     }
 
+    /// The stop bits, from any thread. Each stop that is not among them sees what the caller did before this call, when it
+    /// calls [`Unpark`].
     pub(crate) fn stops_so_far(&self) -> Stops {
-        fence(SeqCst);
-        self.gate.0.stops()
-    }
-    pub(crate) fn owner(&self) -> Option<std::sync::Arc<dyn std::any::Any + Send + Sync>> {
-        self.unpark.owner()
+        self.gate.0.stops_so_far()
     }
 
     /// Whether a stop was asked for that home has not `seen`; true as soon as `stop` has returned.
@@ -92,56 +99,45 @@ impl Inbox {
         let (before, must_ring) = self.gate.0.stop(level);
         // After the gate, where home reads what it is to do.
         self.asked.fetch_or(level.bits(), Release);
-        // Home that begins to listen sees the stop, or this sees home.
-        fence(SeqCst);
-        let is_news = before.lack(level.bits());
         if must_ring.0 {
             self.ring(must_ring);
-        } else if is_news {
+        } else if before.lack(level.bits()) {
             self.unpark.stopped();
         }
         before
     }
 
-    /// From here on, or no longer, a stop rings although home is not parked. Home asks for the stops there were after that.
-    pub(crate) fn listen(&self, listening: bool) {
-        self.listening.store(listening, Relaxed);
-        fence(SeqCst);
-    }
-
     /// Sends a closure home, where it runs and is dropped; from any thread. When home has sealed the gate, the closure
     /// comes back: there is nothing left at home that it could touch.
     pub(crate) fn send<C: FnOnce() + Send + 'static>(&self, closure: C) -> Result<(), C> {
-        let message = Box::into_raw(Box::new(Message {
-            node: Node::new(&Message::<C>::VTABLE),
+        let errand = Box::into_raw(Box::new(Errand {
+            node: Node::new(&Errand::<C>::VTABLE),
             closure,
         }));
-        // SAFETY: the node is the message's first field, so a pointer to the message is one to the node; the message
-        // was just made, is aligned to 16 and given away here. `C: Send`, so home may run and drop it.
-        match unsafe { self.push(NonNull::new_unchecked(message.cast()), Admission::Leaving) } {
+        // SAFETY: the node is the errand's first field, so a pointer to the errand is one to the node. The errand was just
+        // made, is aligned to 16, and given away here. `C: Send`, so home may run and drop it.
+        let message = unsafe { Message::new(NonNull::new_unchecked(errand.cast())) };
+        match self.push(message, Admission::Leaving) {
             Ok(()) => Ok(()),
-            Err(Refused) => {
-                // SAFETY: refused, so the message is still ours alone, as `Box::into_raw` gave it.
-                Err(unsafe { Box::from_raw(message) }.closure)
+            Err(refused) => {
+                // SAFETY: the message is ours alone again, as `Box::into_raw` gave it.
+                let errand = unsafe { Box::from_raw(refused.into_node().as_ptr().cast::<Errand<C>>()) };
+                Err(errand.closure)
             }
         }
     }
 
-    /// Publishes a message and wakes home if it is parked.
+    /// Publishes a message and wakes home if it is parked. Refused, the message comes back.
     ///
-    /// # Safety
-    ///
-    /// As for [`Gate::push`]; and `self` must not be kept alive by the message alone, which may be gone by the time of
-    /// the ring.
-    pub(super) unsafe fn push(&self, node: NonNull<Node>, admission: Admission) -> Result<(), Refused> {
-        // SAFETY: the caller's promise.
-        let must_ring = unsafe { self.gate.0.push(node, admission) }?;
+    /// The message may be gone before the ring: it is not what keeps `self` alive.
+    pub(super) fn push(&self, message: Message, admission: Admission) -> Result<(), Message> {
+        let must_ring = self.gate.0.push(message, admission)?;
         self.ring(must_ring);
         Ok(())
     }
 
     /// Home only.
-    pub(super) fn take(&self) -> (Stops, Messages) {
+    pub(super) fn take(&self) -> (Stops, List) {
         self.gate.0.take()
     }
 
@@ -151,7 +147,7 @@ impl Inbox {
     }
 
     /// Home only: see [`Gate::seal`].
-    pub(super) fn seal(&self) -> bool {
+    pub(super) fn seal(&self) -> List {
         self.gate.0.seal()
     }
 
@@ -164,26 +160,28 @@ impl Inbox {
 
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbox").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Inbox")
+            .field("stops", &self.stops())
+            .finish_non_exhaustive()
     }
 }
 
 /// A closure on its way home.
 #[repr(C, align(16))]
-struct Message<C> {
+struct Errand<C> {
     node: Node,
     closure: C,
 }
 
-impl<C: FnOnce() + Send + 'static> Message<C> {
+impl<C: FnOnce() + Send + 'static> Errand<C> {
     const VTABLE: NodeVtable = NodeVtable { deliver: Self::deliver };
 
     /// # Safety
     ///
-    /// `node` is that of a `Message<C>` made by [`Inbox::send`], taken from the gate by home.
+    /// `node` is that of an `Errand<C>` made by [`Inbox::send`], taken from the gate by home.
     unsafe fn deliver(node: NonNull<Node>, _: &Executor) {
-        // SAFETY: the caller's promise; the message was leaked by `send` and is delivered once.
-        let message = unsafe { Box::from_raw(node.as_ptr().cast::<Self>()) };
-        guard::run(message.closure);
+        // SAFETY: the caller's promise; the errand was leaked by `send` and is delivered once.
+        let errand = unsafe { Box::from_raw(node.as_ptr().cast::<Self>()) };
+        guard::run(errand.closure);
     }
 }

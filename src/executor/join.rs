@@ -5,11 +5,13 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::guard;
+use super::inbox::Owner;
 use super::state::Detached;
 use super::task::{Payload, RawTask};
 
@@ -40,6 +42,10 @@ unsafe impl<T: Send> Sync for JoinHandle<T> {}
 
 impl<T> Unpin for JoinHandle<T> {}
 
+// A panic elsewhere leaves a task's state whole: it is changed by single atomic steps. As tokio's are.
+impl<T> UnwindSafe for JoinHandle<T> {}
+impl<T> RefUnwindSafe for JoinHandle<T> {}
+
 /// Aborts a task from anywhere; made by [`JoinHandle::abort_handle`].
 ///
 /// It doesn't keep the task from completing, nor its output alive.
@@ -56,6 +62,10 @@ struct TaskRef(RawTask);
 unsafe impl Send for TaskRef {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for TaskRef {}
+
+// As for `JoinHandle`.
+impl UnwindSafe for TaskRef {}
+impl RefUnwindSafe for TaskRef {}
 
 impl TaskRef {
     fn is_complete(&self) -> bool {
@@ -127,7 +137,8 @@ impl<T> JoinHandle<T> {
         self.task.as_ref().is_none_or(TaskRef::is_complete)
     }
 
-    pub(crate) fn owner(&self) -> Option<std::sync::Arc<dyn std::any::Any + Send + Sync>> {
+    /// Who made the inbox of the task's executor, if that is still there.
+    pub(crate) fn owner(&self) -> Option<Owner> {
         // SAFETY: the handle holds a reference.
         self.task.as_ref().and_then(|task| unsafe { task.0.inbox() }.owner())
     }
@@ -206,7 +217,8 @@ impl<T> Drop for JoinHandle<T> {
                 Detached::Gone => std::mem::forget(held),
                 Detached::WithWaker => drop(task.join_cell().with_mut(|cell| (*cell).take())),
                 Detached::Complete if self.taken => {}
-                Detached::Complete => task.drop_output(),
+                // The user's destructor: what it throws ends here, as it does at home.
+                Detached::Complete => drop(guard::run(|| task.drop_output())),
             }
         }
     }

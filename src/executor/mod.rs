@@ -21,6 +21,8 @@ pub(crate) mod coop {
 }
 mod inbox;
 mod join;
+mod large;
+mod messages;
 mod state;
 mod task;
 
@@ -41,10 +43,12 @@ use std::task::Context;
 pub(crate) use gate::{StopLevel, Stops};
 pub(crate) use inbox::{Inbox, Unpark};
 pub use join::{AbortHandle, JoinError, JoinHandle};
+pub(crate) use large::{Large, is_large};
 pub(crate) use task::is_task_waker;
 
 use crate::sync::Arc;
 use cells::Cells;
+use messages::Messages;
 use task::{End, Header, HomeWord, MOST_SLOTS, RawTask, Run};
 
 /// How many times a task may find its I/O ready in one poll before it has to yield.
@@ -84,6 +88,9 @@ pub(crate) trait Root {
 /// Home's half. It is not `Send`: it stays on the thread where it was made.
 pub(crate) struct Executor {
     inbox: Arc<Inbox>,
+    messages: Messages,
+    /// Home has looked at the gate after a stop: no task comes through it any more but with the messages it has.
+    all_work_taken: Cell<bool>,
     /// The places in home's list of the tasks to poll, and `ROOT`.
     ready: RefCell<VecDeque<u32>>,
     owned: RefCell<Owned>,
@@ -187,6 +194,8 @@ impl Executor {
         }
         Self {
             inbox,
+            messages: Messages::new(),
+            all_work_taken: Cell::new(false),
             ready: RefCell::default(),
             owned: RefCell::default(),
             root,
@@ -201,17 +210,14 @@ impl Executor {
         self.owned.borrow().len
     }
 
-    pub(crate) fn receive(&self, _limit: u32) -> Stops {
-        self.drain()
+    /// Whether a task lives here, or one that was accepted may be on its way.
+    pub(crate) fn has_tasks(&self) -> bool {
+        self.tasks() > 0 || !self.all_work_taken.get() || !self.messages.is_empty()
     }
+
+    /// Whether there is something to do without waiting: ready tasks, or messages that were taken and not delivered.
     pub(crate) fn has_work(&self) -> bool {
-        self.has_ready()
-    }
-    pub(crate) fn begin_close(&self) {
-        self.closing.set(true)
-    }
-    pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.borrow().is_empty()
+        !self.ready.borrow().is_empty() || !self.messages.is_empty()
     }
 
     /// Makes a task; in closing, the future comes back.
@@ -231,20 +237,55 @@ impl Executor {
         }
     }
 
-    /// Takes what came through the inbox; returns the stop bits.
-    pub(crate) fn drain(&self) -> Stops {
-        let (stops, messages) = self.inbox.take();
-        for node in messages {
-            // SAFETY: home took the node, and delivers it once, by its own vtable.
-            unsafe { ((*node.as_ref().vtable).deliver)(node, self) };
+    /// Delivers a portion of what others have sent: `limit` messages at most, oldest first. Returns the stop bits there are.
+    pub(crate) fn receive(&self, limit: u32) -> Stops {
+        let stops = match self.messages.is_empty() {
+            true => self.take(),
+            false => self.inbox.stops(),
+        };
+        if self.messages.turn() {
+            for message in (0..limit).map_while(|_| self.messages.pop()) {
+                message.deliver(self);
+            }
+        }
+        // The gate was not looked at since the stop: what work is behind it was accepted before.
+        if stops.requested() && !self.all_work_taken.get() && self.messages.is_empty() {
+            self.take();
         }
         stops
     }
 
+    /// Delivers all that was sent before this call. From anywhere at home, also from within a poll or a message.
+    pub(crate) fn receive_all(&self) {
+        self.deliver_all(|| true);
+        self.take();
+        self.deliver_all(|| true);
+    }
+
+    /// Takes what there is behind the gate; home has nothing else to deliver.
+    fn take(&self) -> Stops {
+        let (stops, messages) = self.inbox.take();
+        self.messages.fill(messages);
+        if stops.requested() {
+            self.all_work_taken.set(true);
+        }
+        stops
+    }
+
+    /// Delivers what home has taken, while `go_on` says so. What a message delivers in turn is not delivered again.
+    fn deliver_all(&self, go_on: impl Fn() -> bool) {
+        while !self.messages.turn() {}
+        while go_on()
+            && let Some(message) = self.messages.pop()
+        {
+            message.deliver(self);
+        }
+    }
+
     /// Whether home may sleep: nothing came, and no stop that is not among the `seen` ones. From here until the next
-    /// `drain`, whoever has something for home wakes it.
+    /// `receive`, whoever has something for home wakes it.
     pub(crate) fn park(&self, seen: Stops) -> bool {
-        self.inbox.park(seen)
+        self.messages.is_empty() && self.inbox.park(seen)
     }
 
     /// Polls ready tasks, oldest first, at most `limit` times, while `go_on` says so, and not after the root's end.
@@ -437,34 +478,41 @@ impl Executor {
         left != 0
     }
 
-    /// From here on, home accepts no task; drops all futures there are, and delivers what is in the inbox, until nothing
-    /// comes any more. The caller has what else home holds dropped, and calls `seal` then. It ends early when `go_on` says
-    /// so: what is left is leaked.
-    pub(crate) fn cancel_all(&self, go_on: impl Fn() -> bool) {
+    /// The first step of the end: from here on, no task is accepted, and none is scheduled. Outside of any poll.
+    pub(crate) fn begin_close(&self) {
         self.closing.set(true);
+        drop(self.ready.take());
+    }
+
+    /// The second step: drops all futures there are. It ends early when `go_on` says so: what is left is leaked.
+    ///
+    /// No new ones come meanwhile but through the inbox.
+    pub(crate) fn cancel_all(&self, go_on: impl Fn() -> bool) {
+        debug_assert!(self.closing.get());
         while go_on() {
-            self.ready.borrow_mut().clear();
             let Some(task) = self.owned.borrow_mut().last() else {
-                self.drain();
-                return;
+                break;
             };
-            // SAFETY: home, outside of any poll, and nothing is in the ready queue any more.
+            // SAFETY: home, outside of any poll, and the ready queue is empty for good.
             unsafe { self.cancel(task) };
         }
     }
 
-    /// Shuts the inbox for ever. False: something came since; `cancel_all` is due again.
+    /// The third step, when home has given up everything else: seals the inbox for ever, and delivers what was sent before.
+    /// The tasks among that are cancelled at once. It ends early when `go_on` says so: what is left is leaked.
     pub(crate) fn seal(&self, go_on: impl Fn() -> bool) {
-        while go_on() && !self.seal_() {
-            self.cancel_all(&go_on)
+        debug_assert!(self.closing.get());
+        if !go_on() {
+            return;
         }
-    }
-    fn seal_(&self) -> bool {
-        let sealed = self.owned.borrow().len == 0 && self.inbox.seal();
-        if sealed {
-            self.inbox.spare().close();
+        let last = self.inbox.seal();
+        self.deliver_all(&go_on);
+        if !go_on() {
+            return;
         }
-        sealed
+        self.messages.fill(last);
+        self.deliver_all(&go_on);
+        self.inbox.spare().close();
     }
 }
 

@@ -15,15 +15,25 @@ use loom::sync::Notify;
 use loom::sync::atomic::AtomicUsize;
 use loom::thread;
 
+use super::inbox::Owner;
 use super::{Executor, Inbox, JoinHandle, StopLevel, Stops, Unpark, current, spawn};
 use crate::sync::{Mutex, UnsafeCell};
 
+/// Ends home's sleep, in its loop or elsewhere: a model's home sleeps in one place at a time.
 struct Bell(Arc<Notify>);
 
 impl Unpark for Bell {
     fn unpark(&self) -> bool {
         self.0.notify();
         true
+    }
+
+    fn stopped(&self) {
+        self.0.notify();
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        None
     }
 }
 
@@ -33,7 +43,7 @@ fn model(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
     builder.check(f);
 }
 
-/// Home, in small: drains, runs, parks.
+/// Home, in small: receives, runs, parks.
 struct Home {
     executor: Executor,
     bell: Arc<Notify>,
@@ -42,22 +52,27 @@ struct Home {
 impl Home {
     fn new() -> (Self, Arc<Inbox>) {
         let bell = Arc::new(Notify::new());
-        let inbox = Arc::new(Inbox::new(1, Box::new(Bell(bell.clone()))));
+        let inbox = Arc::new(Inbox::new(Box::new(Bell(bell.clone()))));
         let executor = Executor::new(inbox.clone());
         (Self { executor, bell }, inbox)
     }
 
     /// Drives until `done`, sleeping whenever the gate lets it.
-    fn drive(&self, mut done: impl FnMut(Stops) -> bool) {
+    fn drive(&self, done: impl FnMut(Stops) -> bool) {
+        self.drive_in_portions(8, done);
+    }
+
+    /// As `drive`, with so many messages a pass.
+    fn drive_in_portions(&self, portion: u32, mut done: impl FnMut(Stops) -> bool) {
         // SAFETY: this thread is home, and `self` stays until `None` is set below.
         unsafe { current::set(Some(&self.executor)) };
         loop {
-            let seen = self.executor.drain();
+            let seen = self.executor.receive(portion);
             self.executor.run(8, None, || true);
             if done(seen) {
                 break;
             }
-            if !self.executor.has_ready() && self.executor.park(seen) {
+            if !self.executor.has_work() && self.executor.park(seen) {
                 self.bell.wait();
             }
         }
@@ -70,17 +85,14 @@ impl Home {
         self.close_with(|| {});
     }
 
-    /// As `close`; `clear` is what home does to its base each time.
-    fn close_with(self, clear: impl Fn()) {
+    /// As `close`; `clear` is what home does to its base.
+    fn close_with(self, clear: impl FnOnce()) {
         // SAFETY: as in `drive`.
         unsafe { current::set(Some(&self.executor)) };
-        loop {
-            self.executor.cancel_all(|| true);
-            clear();
-            if self.executor.seal() {
-                break;
-            }
-        }
+        self.executor.begin_close();
+        self.executor.cancel_all(|| true);
+        clear();
+        self.executor.seal(|| true);
         // SAFETY: as in `drive`.
         unsafe { current::set(None) };
     }
@@ -115,26 +127,148 @@ fn no_message_is_lost_and_home_does_not_oversleep() {
     });
 }
 
-/// Gate: two stops ∥ a home outside of its loop that begins to listen. Three threads, three preemptions.
+/// Gate: two pushers ∥ home that delivers one message a pass, and parks. Three threads, three preemptions.
 #[test]
-fn a_home_that_listens_hears_each_stop() {
+fn no_message_is_lost_when_home_takes_them_in_portions() {
     model(3, || {
         let (home, inbox) = Home::new();
+        let count = Arc::new(AtomicUsize::new(0));
+        let pushers: Vec<_> = [1, 2]
+            .into_iter()
+            .map(|messages| {
+                let (inbox, count) = (inbox.clone(), count.clone());
+                thread::spawn(move || {
+                    for _ in 0..messages {
+                        let count = count.clone();
+                        let sent = inbox.send(move || {
+                            count.fetch_add(1, Relaxed);
+                        });
+                        assert!(sent.is_ok());
+                    }
+                })
+            })
+            .collect();
+        home.drive_in_portions(1, |_| count.load(Relaxed) == 3);
+        for pusher in pushers {
+            pusher.join().unwrap();
+        }
+        home.close();
+    });
+}
+
+/// Gate: two pushers ∥ seal. Each message is delivered at home, or comes back to its sender, which sees then what home did
+/// before the seal. Three threads, three preemptions.
+#[test]
+fn a_message_that_meets_the_seal_is_delivered_once_or_comes_back() {
+    model(3, || {
+        let (home, inbox) = Home::new();
+        let registered = Arc::new(Registered(UnsafeCell::new(1)));
+        let counts: Vec<_> = (0..2).map(|_| Arc::new(AtomicUsize::new(0))).collect();
+        let pushers: Vec<_> = counts
+            .iter()
+            .map(|count| {
+                let (inbox, count, registered) = (inbox.clone(), count.clone(), registered.clone());
+                thread::spawn(move || {
+                    let counted = count.clone();
+                    let sent = inbox.send(move || {
+                        counted.fetch_add(1, Relaxed);
+                    });
+                    if let Err(message) = sent {
+                        registered.assert_forgotten();
+                        message();
+                    }
+                })
+            })
+            .collect();
+        home.close_with(|| registered.forget());
+        for pusher in pushers {
+            pusher.join().unwrap();
+        }
+        assert!(counts.iter().all(|count| count.load(Relaxed) == 1));
+    });
+}
+
+/// Gate: a stop ∥ home that takes work and messages one a pass, and ends when there is no task left. What was accepted before
+/// the stop has run by then. Three threads, two preemptions.
+#[test]
+fn work_that_a_stop_finds_accepted_is_run() {
+    model(2, || {
+        let (home, inbox) = Home::new();
+        let ran = Arc::new(AtomicUsize::new(0));
+        let spawner = {
+            let (inbox, ran) = (inbox.clone(), ran.clone());
+            thread::spawn(move || {
+                // So that home has something to deliver when the task comes.
+                let _ = inbox.send(|| {});
+                let _ = inbox.send(|| {});
+                let future = async move {
+                    ran.fetch_add(1, Relaxed);
+                };
+                spawn(&inbox, future).is_ok()
+            })
+        };
+        let stopper = {
+            let inbox = inbox.clone();
+            thread::spawn(move || {
+                inbox.stop(StopLevel::Request);
+            })
+        };
+        home.drive_in_portions(1, |stops| stops.requested() && !home.executor.has_tasks());
+        home.close();
+        let accepted = spawner.join().unwrap();
+        stopper.join().unwrap();
+        assert_eq!(ran.load(Relaxed), usize::from(accepted));
+    });
+}
+
+/// A home that sleeps elsewhere than in its own loop, and listens there from some time on.
+struct Elsewhere {
+    listens: AtomicUsize,
+    bell: Notify,
+}
+
+struct BellElsewhere(Arc<Elsewhere>);
+
+impl Unpark for BellElsewhere {
+    fn unpark(&self) -> bool {
+        unreachable!("home is not parked");
+    }
+
+    fn stopped(&self) {
+        if self.0.listens.load(Relaxed) == 1 {
+            self.0.bell.notify();
+        }
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        None
+    }
+}
+
+/// Gate: two stops ∥ a home outside of its loop that begins to listen. Three threads, three preemptions.
+#[test]
+fn a_home_that_is_not_parked_hears_each_stop() {
+    model(3, || {
+        let elsewhere = Arc::new(Elsewhere {
+            listens: AtomicUsize::new(0),
+            bell: Notify::new(),
+        });
+        let inbox = Arc::new(Inbox::new(Box::new(BellElsewhere(elsewhere.clone()))));
         let stops = [StopLevel::Request, StopLevel::Now].map(|level| {
             let inbox = inbox.clone();
             thread::spawn(move || {
                 inbox.stop(level);
             })
         });
-        inbox.listen(true);
-        while !inbox.stops().now() {
-            home.bell.wait();
+        elsewhere.listens.store(1, Relaxed);
+        let mut stopped = inbox.stops_so_far();
+        while !stopped.now() {
+            elsewhere.bell.wait();
+            stopped = inbox.stops();
         }
-        inbox.listen(false);
         for stop in stops {
             stop.join().unwrap();
         }
-        home.close();
     });
 }
 
@@ -455,6 +589,11 @@ impl Registered {
     fn forget(&self) {
         // SAFETY: as above.
         self.0.with_mut(|registered| unsafe { *registered = 0 });
+    }
+
+    fn assert_forgotten(&self) {
+        // SAFETY: as above.
+        assert_eq!(self.0.with(|registered| unsafe { *registered }), 0);
     }
 }
 

@@ -18,7 +18,7 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
 use super::cells::{ALIGN, Cells};
-use super::gate::{Admission, Node, NodeVtable, Stops};
+use super::gate::{Admission, Message, Node, NodeVtable, Stops};
 use super::guard;
 use super::inbox::Inbox;
 use super::join::JoinError;
@@ -314,8 +314,9 @@ pub(super) unsafe fn post<F: Future>(future: F, inbox: &Arc<Inbox>) -> Result<Ra
     }
     let task = Task::allocate(future, inbox, State::new_abroad(), Run::Away, None);
     // SAFETY: the node is the header's first field, in an allocation aligned to 16; the inbox's reference keeps the task
-    // until it is delivered. The caller's `inbox` outlives the call.
-    match unsafe { inbox.push(task.0.cast(), Admission::Work) } {
+    // until it is delivered.
+    let message = unsafe { Message::new(task.0.cast()) };
+    match inbox.push(message, Admission::Work) {
         Ok(()) => Ok(task),
         // SAFETY: refused, so nobody else has seen the task: it is still ours, as it was allocated.
         Err(_) => unsafe {
@@ -505,8 +506,8 @@ impl RawTask {
         }
     }
 
-    /// Pushes the task, with the inbox's reference. If home has sealed the gate, the task is complete, and the
-    /// reference goes.
+    /// Pushes the task, with the inbox's reference. If home has sealed the gate, it has dropped the future, or is about to,
+    /// and needs no message; the reference goes.
     ///
     /// # Safety
     ///
@@ -515,7 +516,8 @@ impl RawTask {
         // SAFETY: the node is the header's first field, in an allocation aligned to 16; POSTED makes this the only push
         // of it, and the inbox's reference keeps it. The caller's own one keeps the inbox until after the ring.
         unsafe {
-            if self.header().inbox.push(self.0.cast(), Admission::Leaving).is_err() {
+            let message = Message::new(self.0.cast());
+            if self.header().inbox.push(message, Admission::Leaving).is_err() {
                 self.release();
             }
         }

@@ -14,23 +14,32 @@ impl Unpark for NoBell {
     fn unpark(&self) -> bool {
         true
     }
+
+    fn stopped(&self) {}
+
+    fn owner(&self) -> Option<inbox::Owner> {
+        None
+    }
 }
 
 fn with_executor(f: impl FnOnce(&Executor)) {
-    let executor = Executor::new(Arc::new(Inbox::new(1, Box::new(NoBell))));
+    let executor = Executor::new(Arc::new(Inbox::new(Box::new(NoBell))));
     // SAFETY: this thread is home, and the executor stays until `None` is set below.
     unsafe { current::set(Some(&executor)) };
     f(&executor);
-    while {
-        executor.cancel_all(|| true);
-        !executor.seal()
-    } {}
+    close(&executor);
     // SAFETY: as above.
     unsafe { current::set(None) };
 }
 
+fn close(executor: &Executor) {
+    executor.begin_close();
+    executor.cancel_all(|| true);
+    executor.seal(|| true);
+}
+
 fn run(executor: &Executor) -> u32 {
-    executor.drain();
+    executor.receive(u32::MAX);
     executor.run(u32::MAX, None, || true).0
 }
 
@@ -144,29 +153,28 @@ fn slots_of_tasks_are_used_again() {
 
 #[test]
 fn memory_goes_back_to_who_spawns_abroad_and_none_is_left_at_the_end() {
-    let inbox = Arc::new(Inbox::new(1, Box::new(NoBell)));
+    let inbox = Arc::new(Inbox::new(Box::new(NoBell)));
     let executor = Executor::new(inbox.clone());
     // SAFETY: this thread is home, and the executor stays until `None` is set below.
     unsafe { current::set(Some(&executor)) };
-    let spawn_abroad = |tasks: usize| {
+    let spawn_many_abroad = |tasks: usize| {
         std::thread::scope(|scope| {
             scope.spawn(|| (0..tasks).for_each(|_| drop(spawn(&inbox, async {}))));
         });
     };
-    spawn_abroad(1000);
+    spawn_many_abroad(1000);
     run(&executor);
     let spare = inbox.spare().len();
     assert!(spare > 0, "somebody wanted some");
-    spawn_abroad(1);
+    spawn_many_abroad(1);
     assert_eq!(inbox.spare().len(), spare - 1);
     run(&executor);
     assert_eq!(inbox.spare().len(), spare - 1, "nobody wants more");
 
     // What goes after the end isn't kept: the inbox would keep itself.
-    spawn_abroad(spare + 1);
+    spawn_many_abroad(spare + 1);
     let last = spawn(&inbox, std::future::pending::<()>()).ok().unwrap();
-    executor.cancel_all(|| true);
-    assert!(executor.seal());
+    close(&executor);
     assert_eq!(inbox.spare().len(), 0);
     drop(last);
     // SAFETY: as above.
@@ -187,9 +195,15 @@ fn a_ring_that_failed_is_tried_again_by_the_next_message() {
         fn unpark(&self) -> bool {
             self.0.fetch_add(1, Relaxed) > 0
         }
+
+        fn stopped(&self) {}
+
+        fn owner(&self) -> Option<inbox::Owner> {
+            None
+        }
     }
     let rings = std::sync::Arc::default();
-    let inbox = Inbox::new(1, Box::new(FailsOnce(std::sync::Arc::clone(&rings))));
+    let inbox = Inbox::new(Box::new(FailsOnce(std::sync::Arc::clone(&rings))));
     assert!(inbox.park(Stops::default()));
     assert!(inbox.send(|| {}).is_ok());
     assert_eq!(rings.load(Relaxed), 1, "failed");
@@ -199,9 +213,136 @@ fn a_ring_that_failed_is_tried_again_by_the_next_message() {
     assert_eq!(rings.load(Relaxed), 2, "home is awake by then");
     // The messages are home's to free.
     with_executor(|executor| {
-        for node in inbox.take().1 {
-            // SAFETY: taken from the inbox, and delivered once.
-            unsafe { ((*node.as_ref().vtable).deliver)(node, executor) };
+        let mut messages = inbox.take().1;
+        while let Some(message) = messages.pop() {
+            message.deliver(executor);
         }
     });
+}
+
+/// Sends messages that note their numbers.
+fn numbered(inbox: &Inbox, numbers: std::ops::Range<u64>, order: &std::sync::Arc<parking_lot::Mutex<Vec<u64>>>) {
+    for number in numbers {
+        let order = order.clone();
+        assert!(inbox.send(move || order.lock().push(number)).is_ok());
+    }
+}
+
+#[test]
+fn messages_come_in_portions_and_in_order_and_home_has_work_until_the_last() {
+    with_executor(|executor| {
+        let order = std::sync::Arc::default();
+        numbered(&executor.inbox, 0..100, &order);
+        for portion in 1..=4 {
+            executor.receive(25);
+            assert_eq!(order.lock().len(), portion * 25);
+            assert_eq!(executor.has_work(), portion < 4);
+            assert!(portion == 4 || !executor.park(Stops::default()));
+            // For after all these.
+            numbered(&executor.inbox, 100..101, &order);
+        }
+        assert!(!executor.park(Stops::default()), "there is more behind the gate");
+        executor.receive(u32::MAX);
+        assert!(executor.park(Stops::default()));
+        executor.receive(1);
+        assert_eq!(order.lock()[..100], (0..100).collect::<Vec<_>>());
+        assert_eq!(order.lock().len(), 104);
+    });
+}
+
+#[test]
+fn a_list_of_a_hundred_thousand_messages_is_turned_round_in_steps() {
+    with_executor(|executor| {
+        let order = std::sync::Arc::default();
+        numbered(&executor.inbox, 0..100_000, &order);
+        let steps = (1..).find(|_| {
+            executor.receive(1);
+            !order.lock().is_empty()
+        });
+        assert_eq!(steps, Some(100_000 / 4096 + 1));
+        assert_eq!(*order.lock(), [0]);
+        executor.receive(u32::MAX);
+        assert_eq!(*order.lock(), (0..100_000).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn whatever_was_sent_is_delivered_at_once_also_from_within_a_message_and_each_message_once() {
+    with_executor(|executor| {
+        let order = std::sync::Arc::default();
+        numbered(&executor.inbox, 0..10, &order);
+        let home: *const Executor = executor;
+        struct AtHome(*const Executor);
+        // SAFETY: it comes back to this thread, and the executor is there until the end of the test.
+        unsafe impl Send for AtHome {}
+        let home = AtHome(home);
+        let counted = order.clone();
+        let sent = executor.inbox.send(move || {
+            let home = home;
+            // SAFETY: as above.
+            unsafe { &*home.0 }.receive_all();
+            counted.lock().push(1000);
+        });
+        assert!(sent.is_ok());
+        numbered(&executor.inbox, 10..20, &order);
+        // In the middle of a portion.
+        executor.receive(15);
+        let expected: Vec<_> = (0..20).chain([1000]).collect();
+        assert_eq!(*order.lock(), expected);
+        numbered(&executor.inbox, 20..30, &order);
+        executor.receive(5);
+        numbered(&executor.inbox, 30..40, &order);
+        executor.receive_all();
+        assert_eq!(order.lock()[21..], (20..40).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn work_that_was_accepted_before_the_stop_counts_as_tasks_until_it_is_there() {
+    with_executor(|executor| {
+        let order = std::sync::Arc::default();
+        assert!(executor.has_tasks(), "there may be some on their way");
+        numbered(&executor.inbox, 0..3, &order);
+        executor.receive(2);
+        let handle = spawn_abroad(&executor.inbox);
+        executor.inbox.stop(StopLevel::Request);
+        assert!(executor.receive(1).requested());
+        assert!(executor.has_tasks() && executor.has_work());
+        executor.receive(1);
+        assert_eq!(executor.tasks(), 1);
+        run(executor);
+        assert!(handle.is_finished());
+        assert!(!executor.has_tasks());
+    });
+}
+
+#[test]
+fn what_is_sent_before_the_seal_is_delivered_and_its_tasks_are_cancelled_and_nothing_is_taken_after_it() {
+    with_executor(|executor| {
+        let order = std::sync::Arc::default();
+        let inbox = executor.inbox.clone();
+        numbered(&inbox, 0..2, &order);
+        executor.receive(1);
+        let handle = spawn_abroad(&inbox);
+        let local = executor.spawn_local(pending::<()>()).ok().unwrap();
+        executor.begin_close();
+        assert!(executor.spawn_local(pending::<()>()).is_err());
+        executor.cancel_all(|| true);
+        assert!(local.is_finished() && !handle.is_finished());
+        numbered(&inbox, 2..4, &order);
+        executor.seal(|| true);
+        assert!(handle.is_finished());
+        assert_eq!(*order.lock(), [0, 1, 2, 3]);
+        assert_eq!(executor.inbox.counts().cancelled.get(), 2);
+        assert!(inbox.send(|| {}).is_err());
+        assert!(!executor.has_work());
+    });
+}
+
+/// A task that ends at its first poll, made on another thread.
+fn spawn_abroad(inbox: &Arc<Inbox>) -> JoinHandle<()> {
+    std::thread::scope(|scope| {
+        let spawned = scope.spawn(|| spawn(inbox, async {}).ok().unwrap());
+        spawned.join().unwrap()
+    })
 }

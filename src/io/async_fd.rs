@@ -5,7 +5,6 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
@@ -13,9 +12,9 @@ use futures_io::{AsyncRead, AsyncWrite};
 use super::by_ref::{async_read_by_ref, async_write_by_ref};
 use super::error::IntoInnerError;
 use super::guard::ReadyGuard;
-use super::registration::Registration;
-use crate::base::{Interest, Key};
-use crate::runtime::{Direction, Ready, Shared};
+use super::registration::{Registration, Source, Waiting};
+use crate::base::Interest;
+use crate::runtime::{self, Direction, Ready};
 
 /// Any pollable descriptor (a socket, a pipe, a terminal, an eventfd, a timerfd, ...) on the loop.
 ///
@@ -24,7 +23,9 @@ use crate::runtime::{Direction, Ready, Shared};
 /// next runs, after it was deregistered; in the child of a fork only the child's copy is closed. A future that holds a
 /// reference to it is `Send` if `T: Sync`.
 ///
-/// Any number of tasks may wait for each direction, by whichever method; an event wakes them all.
+/// Any number of tasks may wait for each direction, by whichever method; an event wakes them all. A future that is dropped
+/// waits no longer. Who waits by a `poll_` function, or by [`AsyncRead`] and [`AsyncWrite`], is on the list until the next event:
+/// there can be 32 such tasks in a direction; one more wakes them all, to look again.
 ///
 /// It implements `futures`' [`AsyncRead`] and [`AsyncWrite`], also by reference, if `&T` implements [`Read`] and
 /// [`Write`]; closing it for writing only flushes.
@@ -61,8 +62,9 @@ pub struct AsyncFd<T> {
     /// `None` only while it is being dropped or consumed.
     io: Option<T>,
     registration: Registration,
-    /// Takes the descriptor home. Made where `T: Send + 'static` is known, which a destructor can't ask for.
-    travel_home: fn(T, &Arc<Shared>, Key),
+    /// Deregisters the descriptor and drops it, at home. Made where `T: Send + 'static` is known, which a destructor can't
+    /// ask for.
+    drop_at_home: fn(T, &Source),
 }
 
 impl<T: AsFd + Send + 'static> AsyncFd<T> {
@@ -82,8 +84,9 @@ impl<T: AsFd + Send + 'static> AsyncFd<T> {
         Self {
             io: Some(io),
             registration: Registration::new(is_stream),
-            travel_home: |io, owner, key| {
-                owner.at_home(move |home| {
+            drop_at_home: |io, source| {
+                let key = source.key;
+                source.owner.at_home(move |home| {
                     home.deregister(key);
                     drop(io);
                 });
@@ -124,7 +127,8 @@ impl<T> AsyncFd<T> {
         if let Some(home) = self.registration.foreign_home() {
             return Err(IntoInnerError::new(self, home));
         }
-        if let Some((owner, key)) = self.registration.place() {
+        if let Some(Source { owner, key }) = self.registration.source() {
+            let key = *key;
             owner.at_home(move |home| home.deregister(key));
         }
         Ok(self.io.take().expect("evbase: the descriptor is there until the drop"))
@@ -138,27 +142,28 @@ impl<T> AsyncFd<T> {
 impl<T: AsFd> AsyncFd<T> {
     /// Waits until the descriptor is ready to be read, or its end or an error is there to be had.
     pub async fn readable(&self) -> io::Result<ReadyGuard<'_, T>> {
-        poll_fn(|cx| self.poll_read_ready(cx)).await
+        self.ready(Interest::READABLE).await
     }
 
     /// Waits until the descriptor is ready to be written to, or an error is there to be had.
     pub async fn writable(&self) -> io::Result<ReadyGuard<'_, T>> {
-        poll_fn(|cx| self.poll_write_ready(cx)).await
+        self.ready(Interest::WRITABLE).await
     }
 
     /// Waits until the descriptor is ready in one of the ways of `interest`, or closed in that direction, or an error is
     /// there to be had. The guard's [`ready`](ReadyGuard::ready) says in which.
     pub async fn ready(&self, interest: Interest) -> io::Result<ReadyGuard<'_, T>> {
+        let mut waiters = Direction::BOTH.map(|direction| (direction, Waiting::new(&self.registration, direction)));
         poll_fn(|cx| {
             let mut guard = ReadyGuard::new(self);
             let mut last = Poll::Pending;
-            for direction in [Direction::Read, Direction::Write] {
-                let wanted = Ready::wanted(interest, direction);
+            for (direction, waiter) in &mut waiters {
+                let wanted = Ready::wanted(interest, *direction);
                 if wanted.is_empty() {
                     continue;
                 }
-                if let Poll::Ready(seen) = self.registration.poll_ready(self.fd(), direction, wanted, cx) {
-                    guard.add(direction, seen?, wanted);
+                if let Poll::Ready(seen) = waiter.poll_ready(self.fd(), wanted, cx) {
+                    guard.add(*direction, seen?, wanted);
                     last = Poll::Ready(());
                 }
             }
@@ -184,7 +189,8 @@ impl<T: AsFd> AsyncFd<T> {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<ReadyGuard<'_, T>>> {
         let wanted = Ready::wanted(interest, direction);
-        let seen = ready!(self.registration.poll_ready(self.fd(), direction, wanted, cx))?;
+        let waiter = runtime::Waiter::Poller;
+        let seen = ready!(self.registration.poll_ready(self.fd(), direction, wanted, waiter, cx))?;
         let mut guard = ReadyGuard::new(self);
         guard.add(direction, seen, wanted);
         Poll::Ready(Ok(guard))
@@ -192,14 +198,19 @@ impl<T: AsFd> AsyncFd<T> {
 
     /// Runs `operation`, a read, whenever the descriptor is ready, until it gives anything but `WouldBlock` or
     /// `Interrupted`.
-    pub async fn read_with<R>(&self, mut operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
-        poll_fn(|cx| self.poll_io(Direction::Read, cx, &mut operation)).await
+    pub async fn read_with<R>(&self, operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        self.io(Direction::Read, operation).await
     }
 
     /// Runs `operation`, a write, at once and then whenever the descriptor has room, until it gives anything but
     /// `WouldBlock` or `Interrupted`.
-    pub async fn write_with<R>(&self, mut operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
-        poll_fn(|cx| self.poll_io(Direction::Write, cx, &mut operation)).await
+    pub async fn write_with<R>(&self, operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        self.io(Direction::Write, operation).await
+    }
+
+    async fn io<R>(&self, direction: Direction, mut operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        let mut waiter = Waiting::new(&self.registration, direction);
+        poll_fn(|cx| waiter.poll_io(self.get_ref(), cx, &mut operation)).await
     }
 
     pub(crate) fn poll_io<R>(
@@ -208,8 +219,14 @@ impl<T: AsFd> AsyncFd<T> {
         cx: &mut Context<'_>,
         operation: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        self.registration
-            .poll_io(self.get_ref(), direction, cx, operation, |_| false)
+        self.registration.poll_io(
+            self.get_ref(),
+            direction,
+            runtime::Waiter::Poller,
+            cx,
+            operation,
+            |_| false,
+        )
     }
 
     /// Reads into `buffer_len` bytes: a shorter read of a stream leaves nothing in the kernel.
@@ -220,8 +237,9 @@ impl<T: AsFd> AsyncFd<T> {
         operation: impl FnMut(&T) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         let drained = |&n: &usize| 0 < n && n < buffer_len;
+        let waiter = runtime::Waiter::Poller;
         self.registration
-            .poll_io(self.get_ref(), Direction::Read, cx, operation, drained)
+            .poll_io(self.get_ref(), Direction::Read, waiter, cx, operation, drained)
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -231,8 +249,8 @@ impl<T: AsFd> AsyncFd<T> {
 
 impl<T> Drop for AsyncFd<T> {
     fn drop(&mut self) {
-        if let (Some(io), Some((owner, key))) = (self.io.take(), self.registration.place()) {
-            (self.travel_home)(io, owner, key);
+        if let (Some(io), Some(source)) = (self.io.take(), self.registration.source()) {
+            (self.drop_at_home)(io, source);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 
 use super::AsyncFd;
 use super::error::TryIoError;
+use super::registration::Source;
 use crate::runtime::{Direction, Ready, Seen};
 
 /// Readiness that was found; whoever learns that it is over says so through this.
@@ -79,7 +80,7 @@ impl<'a, T> ReadyGuard<'a, T> {
     }
 
     fn clear(&mut self, ready: Ready) {
-        let Some((owner, key)) = self.fd.registration().place() else {
+        let Some(&Source { ref owner, key }) = self.fd.registration().source() else {
             return;
         };
         for (direction, seen) in [(Direction::Read, &mut self.read), (Direction::Write, &mut self.write)] {

@@ -1,29 +1,37 @@
 //! Where a descriptor is registered: nowhere, until a loop first polls it; then with that loop's base, for good.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::thread::{self, ThreadId};
 
 use crate::base::{Interest, Key};
-use crate::runtime::{Direction, Home, Ready, Seen, Shared, context};
+use crate::runtime::{self, Direction, Home, Ready, Seen, Shared, WaiterKey, context};
 
-/// Which runtime's it is, for good; the other fields are read and written at home only.
 #[derive(Debug)]
 pub(super) struct Registration {
-    owner: OnceLock<Arc<Shared>>,
-    /// The token of the key; [`NO_KEY`] until the kernel has taken the descriptor.
-    key: AtomicU64,
-    /// Bits of `READ` and `WRITE`.
+    /// Set when a base has taken the descriptor.
+    source: OnceLock<Source>,
+    /// Bits of `READ` and `WRITE`: what the base watches it for. Read and written at home only.
     interest: AtomicU8,
     is_stream: bool,
 }
 
-/// The token of no key.
-const NO_KEY: u64 = u64::MAX;
+/// A descriptor in the base of a runtime.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) owner: Arc<Shared>,
+    pub(super) key: Key,
+}
+
+impl Source {
+    fn is_at(&self, home: &Home) -> bool {
+        Arc::ptr_eq(&self.owner, home.shared())
+    }
+}
 
 const READ: u8 = 1;
 const WRITE: u8 = 1 << 1;
@@ -40,22 +48,18 @@ impl Registration {
     /// about: true of TCP on Linux, not of descriptors in general.
     pub(super) fn new(is_stream: bool) -> Self {
         Self {
-            owner: OnceLock::new(),
-            key: AtomicU64::new(NO_KEY),
+            source: OnceLock::new(),
             interest: AtomicU8::new(0),
             is_stream,
         }
     }
 
-    /// The runtime that it is registered with, and the key there.
-    pub(super) fn place(&self) -> Option<(&Arc<Shared>, Key)> {
-        match (self.owner.get(), self.key.load(Relaxed)) {
-            (None, _) | (_, NO_KEY) => None,
-            (Some(owner), token) => Some((owner, Key::from_token(token))),
-        }
+    /// Where it is registered, if it is.
+    pub(super) fn source(&self) -> Option<&Source> {
+        self.source.get()
     }
 
-    pub(super) fn waits_for(&self, direction: Direction) -> bool {
+    fn waits_for(&self, direction: Direction) -> bool {
         self.interest.load(Relaxed) & bit(direction) != 0
     }
 
@@ -70,52 +74,58 @@ impl Registration {
     }
 
     /// The loop that this code runs in, if it may touch the descriptor: nobody has, or it did.
-    pub(super) fn current_home(&self) -> io::Result<Rc<Home>> {
+    fn current_home(&self) -> io::Result<Rc<Home>> {
         let Some(home) = context::current() else {
             return Err(io::Error::other(
                 "an evbase object was polled outside of a runtime: await it in block_on or in a task",
             ));
         };
-        match self.owner.get() {
-            Some(owner) if !Arc::ptr_eq(owner, home.shared()) => Err(wrong_home(owner)),
+        match self.source() {
+            Some(source) if !source.is_at(&home) => Err(wrong_home(&source.owner)),
             _ => Ok(home),
         }
     }
 
     /// Registers the descriptor for the direction, unless it is.
-    pub(super) fn register(&self, home: &Home, fd: impl AsFd, direction: Direction) -> io::Result<Key> {
+    fn register(&self, home: &Home, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<Key> {
         let wanted = bit(direction);
-        // User code, which may panic, or come back here: not under a borrow, and before anything is claimed.
-        let fd = fd.as_fd();
-        let owner = self.owner.get_or_init(|| home.shared().clone());
-        if !Arc::ptr_eq(owner, home.shared()) {
-            return Err(wrong_home(owner));
-        }
-        let Some((_, key)) = self.place() else {
+        let Some(source) = self.source() else {
             let key = home.register(fd, self.interest(wanted))?;
-            self.key.store(key.token(), Relaxed);
-            self.interest.store(wanted, Relaxed);
-            return Ok(key);
+            let source = Source {
+                owner: home.shared().clone(),
+                key,
+            };
+            if self.source.set(source).is_ok() {
+                self.interest.store(wanted, Relaxed);
+                return Ok(key);
+            }
+            // A loop on another thread, which polled it at the same time, was faster.
+            home.deregister(key);
+            return self.register(home, fd, direction);
         };
+        if !source.is_at(home) {
+            return Err(wrong_home(&source.owner));
+        }
         let bits = self.interest.load(Relaxed);
         if bits & wanted == 0 {
-            home.extend_interest(key, self.interest(bits | wanted), direction)?;
+            home.extend_interest(source.key, self.interest(bits | wanted), direction)?;
             self.interest.store(bits | wanted, Relaxed);
         }
-        Ok(key)
+        Ok(source.key)
     }
 
-    /// How the descriptor is ready, if it is in one of the `wanted` ways, or a place among those who wait for it to be.
+    /// How the descriptor is ready, if it is in one of the `wanted` ways; else the waiter waits from here on for it to be.
     pub(super) fn poll_ready(
         &self,
-        fd: impl AsFd,
+        fd: BorrowedFd<'_>,
         direction: Direction,
         wanted: Ready,
-        cx: &mut Context<'_>,
+        waiter: runtime::Waiter<'_>,
+        cx: &Context<'_>,
     ) -> Poll<io::Result<Seen>> {
         let home = self.current_home()?;
         let key = self.register(&home, fd, direction)?;
-        home.poll_source(key, direction, wanted, cx)
+        home.poll_source(key, direction, wanted, waiter, cx)
     }
 
     /// Runs a system call whenever the descriptor is ready, until it doesn't block. `drained` says of a result that
@@ -124,7 +134,8 @@ impl Registration {
         &self,
         io: &T,
         direction: Direction,
-        cx: &mut Context<'_>,
+        mut waiter: runtime::Waiter<'_>,
+        cx: &Context<'_>,
         mut operation: impl FnMut(&T) -> io::Result<R>,
         drained: impl Fn(&R) -> bool,
     ) -> Poll<io::Result<R>> {
@@ -137,22 +148,23 @@ impl Registration {
             // Nobody waits for room before a write has found none: registered earlier, each read of the peer would wake
             // this side.
             let seen = if direction == Direction::Write && !self.waits_for(Direction::Write) {
-                if self.place().is_none() {
+                if self.source().is_none() {
                     // It is at home here all the same, and the kernel says if it can't be polled.
-                    self.register(&home, io, Direction::Read)?;
+                    self.register(&home, io.as_fd(), Direction::Read)?;
                 }
                 ready!(home.spend(cx));
                 None
             } else {
-                let key = self.register(&home, io, direction)?;
-                Some((key, ready!(home.poll_source(key, direction, wanted, cx))?))
+                let key = self.register(&home, io.as_fd(), direction)?;
+                let seen = home.poll_source(key, direction, wanted, waiter.reborrow(), cx);
+                Some((key, ready!(seen)?))
             };
             match (operation(io), seen) {
                 (Err(error), Some((key, seen))) if error.kind() == io::ErrorKind::WouldBlock => {
                     home.clear(key, direction, seen, seen.ready);
                 }
                 (Err(error), None) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.register(&home, io, direction)?;
+                    self.register(&home, io.as_fd(), direction)?;
                 }
                 (Err(error), _) if error.kind() == io::ErrorKind::Interrupted => {}
                 (Ok(value), Some((key, seen))) if self.is_stream && drained(&value) => {
@@ -169,11 +181,66 @@ impl Registration {
 
     /// The home thread, if it is another one than this, and still there.
     pub(super) fn foreign_home(&self) -> Option<ThreadId> {
-        let (owner, _) = self.place()?;
+        let owner = &self.source()?.owner;
         if owner.is_forked() || context::home_of(owner).is_some() || owner.report().is_some() {
             return None;
         }
         owner.home()
+    }
+}
+
+/// One direction of a descriptor, for a future that waits for it: takes the future off the list of those that wait when it is
+/// dropped.
+#[derive(Debug)]
+pub(super) struct Waiting<'a> {
+    registration: &'a Registration,
+    direction: Direction,
+    key: Option<WaiterKey>,
+}
+
+impl<'a> Waiting<'a> {
+    pub(super) fn new(registration: &'a Registration, direction: Direction) -> Self {
+        Self {
+            registration,
+            direction,
+            key: None,
+        }
+    }
+
+    /// As [`Registration::poll_ready`].
+    pub(super) fn poll_ready(&mut self, fd: BorrowedFd<'_>, wanted: Ready, cx: &Context<'_>) -> Poll<io::Result<Seen>> {
+        let waiter = runtime::Waiter::Future(&mut self.key);
+        let polled = (self.registration).poll_ready(fd, self.direction, wanted, waiter, cx);
+        self.note(polled)
+    }
+
+    /// As [`Registration::poll_io`].
+    pub(super) fn poll_io<T: AsFd, R>(
+        &mut self,
+        io: &T,
+        cx: &Context<'_>,
+        operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        let waiter = runtime::Waiter::Future(&mut self.key);
+        let polled = (self.registration).poll_io(io, self.direction, waiter, cx, operation, |_| false);
+        self.note(polled)
+    }
+
+    /// What was waited for has come with an event, which has taken the future off the list.
+    fn note<R>(&mut self, polled: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+        if let Poll::Ready(Ok(_)) = polled {
+            self.key = None;
+        }
+        polled
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let (Some(waiter), Some(Source { owner, key })) = (self.key.take(), self.registration.source()) {
+            let (key, direction) = (*key, self.direction);
+            owner.at_home(move |home| home.leave_source(key, direction, waiter));
+        }
     }
 }
 

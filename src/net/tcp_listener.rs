@@ -1,10 +1,9 @@
 //! A TCP socket that accepts connections.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -12,7 +11,7 @@ use futures_core::Stream;
 
 use super::addr::{ToSocketAddrs, first_that_works};
 use super::tcp_stream::TcpStream;
-use crate::io::{AsyncFd, IntoInnerError};
+use crate::io::AsyncFd;
 use crate::runtime::Direction;
 
 /// A TCP socket that accepts connections.
@@ -74,7 +73,7 @@ impl TcpListener {
     ///
     /// As for [`AsyncFd::into_inner`], on another thread than its home: the error names both, and the listener is closed.
     pub fn into_std(self) -> io::Result<std::net::TcpListener> {
-        into_owned(self.fd).map(std::net::TcpListener::from)
+        into_std(self.fd)
     }
 
     /// Waits for a connection.
@@ -82,7 +81,8 @@ impl TcpListener {
     /// Cancel-safe. An error leaves the listener usable: `EMFILE`, too many open files, comes again until some are
     /// closed, so wait a little before the next call; errors of a single connection (`ECONNABORTED`) need no wait.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        poll_fn(|cx| self.poll_accept(cx)).await
+        let (stream, peer) = self.fd.read_with(mio::net::TcpListener::accept).await?;
+        Ok((TcpStream::from_mio(stream), peer))
     }
 
     /// As [`accept`](TcpListener::accept).
@@ -118,12 +118,11 @@ impl TcpListener {
     }
 }
 
-/// Takes the descriptor out.
-pub(super) fn into_owned<T: Into<OwnedFd>>(fd: AsyncFd<T>) -> io::Result<OwnedFd> {
-    let io = fd
-        .into_inner()
-        .map_err(|error: IntoInnerError<T>| io::Error::other(error.to_string()))?;
-    Ok(io.into())
+/// Takes a socket out of its loop, and gives it back as one of the standard library's.
+pub(super) fn into_std<T, S: From<T>>(fd: AsyncFd<T>) -> io::Result<S> {
+    fd.into_inner()
+        .map(S::from)
+        .map_err(|error| io::Error::other(error.to_string()))
 }
 
 impl AsFd for TcpListener {

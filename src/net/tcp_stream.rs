@@ -1,7 +1,6 @@
 //! A TCP connection.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -11,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::addr::{ToSocketAddrs, first_that_works};
-use super::tcp_listener::into_owned;
+use super::tcp_listener::into_std;
 use super::tcp_split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 use crate::base::Backend;
 use crate::io::by_ref::{async_read_by_ref, async_write_by_ref};
@@ -101,7 +100,7 @@ impl TcpStream {
     /// As for [`AsyncFd::into_inner`], on another thread than its home: the error names both, and the connection is
     /// closed.
     pub fn into_std(self) -> io::Result<std::net::TcpStream> {
-        into_owned(self.fd).map(std::net::TcpStream::from)
+        into_std(self.fd)
     }
 
     /// Two halves that borrow the connection, one to read and one to write.
@@ -131,7 +130,7 @@ impl TcpStream {
 
     /// Reads without taking what it reads; waits until there is something. Cancel-safe.
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        poll_fn(|cx| self.poll_peek(cx, buf)).await
+        self.fd.read_with(|stream| stream.peek(buf)).await
     }
 
     /// As [`peek`](TcpStream::peek).

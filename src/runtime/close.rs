@@ -83,7 +83,7 @@ impl Home {
         let Some(left) = self.grace_left() else {
             return false;
         };
-        stops.now() || left.is_zero() || (self.executor().tasks() == 0 && !root_alive)
+        stops.now() || left.is_zero() || !(self.executor().has_tasks() || root_alive)
     }
 
     /// Closes a runtime that was asked to stop, from outside of its loop: runs its grace period, then ends it.

@@ -148,6 +148,14 @@ impl Shared {
         if let Some(home) = home_of(self) {
             return action(&home);
         }
+        self.send_home(action);
+    }
+
+    /// As `at_home`, by a message in any case: it arrives after those that were sent before.
+    pub(crate) fn send_home(self: &Arc<Self>, action: impl FnOnce(&Rc<Home>) + Send + 'static) {
+        if self.is_forked() {
+            return;
+        }
         let shared = self.clone();
         let refused = self.inbox().send(move || {
             if let Some(home) = home_of(&shared) {

@@ -7,6 +7,8 @@ use std::thread::{self, ThreadId};
 
 use parking_lot::Mutex;
 
+use crate::executor::Large;
+
 /// Why a runtime could not be driven.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -84,6 +86,12 @@ impl<X> SpawnError<X> {
             kind,
             value: Mutex::new(value),
         }
+    }
+
+    /// Of a refused future that was boxed.
+    #[cold]
+    pub(super) fn unboxed(error: SpawnError<Large<X>>) -> Self {
+        Self::new(error.kind, error.into_inner().into_inner())
     }
 
     /// Why.

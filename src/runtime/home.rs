@@ -1,8 +1,8 @@
 //! Home's half of a runtime: the loop.
 //!
 //! ```text
-//!   drive:  answer the bell -> receive a portion of the inbox -> stopped, and grace over? -> close (close.rs)
-//!             -> look at the kernel and the clock: sleep if there is nothing to do -> run some ready tasks -> again
+//!   drive:  receive a portion of the inbox -> stopped, and grace over? -> close (close.rs)
+//!             -> answer the bell -> look at the kernel and the clock: sleep if there is nothing to do -> run some ready tasks -> again
 //! ```
 //!
 //! A `Home` is made on the home thread by the call that binds, lives in that thread's list, and never leaves it. No user
@@ -10,6 +10,7 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -39,6 +40,10 @@ pub(crate) struct Home {
     /// The base ends its waits also when this thread's bell rings.
     hears_bell: Cell<bool>,
 }
+
+// No user code runs under a borrow, or in the middle of a change: a panic leaves it whole.
+impl UnwindSafe for Home {}
+impl RefUnwindSafe for Home {}
 
 /// Where in its life a runtime is that has a home. It only goes down this list.
 #[derive(Clone, Copy, Debug)]
@@ -250,12 +255,8 @@ impl Home {
         Ok(turn)
     }
 
-    /// Closes the runtimes of this thread for which the bell has rung, takes a portion of what others have sent, and says
-    /// which stops there are.
+    /// Takes a portion of what others have sent, and says which stops there are.
     fn receive(&self) -> Result<Stops, RunError> {
-        if context::bell().is_some_and(|bell| bell.answer()) {
-            context::sweep(Some(&self.shared));
-        }
         if self.shared.is_forked() {
             return Err(RunError::Forked);
         }
@@ -264,9 +265,12 @@ impl Home {
         Ok(seen)
     }
 
-    /// Looks at the kernel and the clock, and sleeps there if there is nothing to do; then runs ready tasks. Returns what
-    /// was done, and whether the root came to its end.
+    /// Closes the runtimes of this thread for which the bell has rung; looks at the kernel and the clock, and sleeps there if
+    /// there is nothing to do; then runs ready tasks. Returns what was done, and whether the root came to its end.
     fn pass(&self, seen: Stops, timeout: Option<Duration>, root: Option<&mut dyn Root>) -> io::Result<(Turn, bool)> {
+        if context::bell().is_some_and(|bell| bell.answer()) {
+            context::sweep(Some(&self.shared));
+        }
         self.shared.counters.turns.add(1);
         let mut turn = Turn::default();
         let may_sleep = !self.executor.has_work() && timeout != Some(Duration::ZERO);

@@ -28,7 +28,7 @@ impl Future for Wait {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<u32> {
         let Self(once, waiter) = &mut *self;
-        match once.poll(waiter, cx.waker()) {
+        match once.poll(waiter, cx.waker(), false) {
             Some(value) => Poll::Ready(value),
             None => Poll::Pending,
         }

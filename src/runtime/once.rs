@@ -12,10 +12,17 @@ pub(crate) struct Once<T>(Mutex<State<T>>);
 #[derive(Debug)]
 enum State<T> {
     Waiting {
-        wakers: Vec<Option<Waker>>,
+        wakers: Vec<Option<Waiting>>,
         free: Vec<usize>,
     },
     Happened(T),
+}
+
+/// A waker, and whether its waiter may bring the event about when it is polled again.
+#[derive(Debug)]
+struct Waiting {
+    waker: Waker,
+    can_help: bool,
 }
 
 /// What a waiter keeps: the index of its waker.
@@ -39,14 +46,14 @@ impl<T: Copy> Once<T> {
 
     /// Keeps the waker for the waiter, unless the event has happened. A waker that it replaces is dropped, and this one
     /// cloned, outside of the lock.
-    pub(crate) fn poll(&self, waiter: &mut Waiter, waker: &Waker) -> Option<T> {
+    pub(crate) fn poll(&self, waiter: &mut Waiter, waker: &Waker, can_help: bool) -> Option<T> {
         {
             let state = self.0.lock();
             match &*state {
                 State::Happened(value) => return Some(*value),
                 State::Waiting { wakers, .. } => {
                     let held = waiter.0.and_then(|at| wakers[at].as_ref());
-                    if held.is_some_and(|held| held.will_wake(waker)) {
+                    if held.is_some_and(|held| held.can_help == can_help && held.waker.will_wake(waker)) {
                         return None;
                     }
                 }
@@ -63,7 +70,10 @@ impl<T: Copy> Once<T> {
                         wakers.len() - 1
                     })
                 });
-                (None, wakers[at].replace(waker))
+                (
+                    None,
+                    wakers[at].replace(Waiting { waker, can_help }).map(|held| held.waker),
+                )
             }
         };
         drop(state);
@@ -88,13 +98,14 @@ impl<T: Copy> Once<T> {
         drop(left);
     }
 
-    /// Wakes all who wait, though the event has not happened: one of them may be able to bring it about.
+    /// Wakes those who wait and can help, though the event has not happened: it is up to them.
     pub(crate) fn nudge(&self) {
-        let wakers: Vec<Waker> = match &mut *self.0.lock() {
+        let helps = |held: &mut Option<Waiting>| held.take_if(|held| held.can_help);
+        let helpers: Vec<_> = match &mut *self.0.lock() {
             State::Happened(_) => return,
-            State::Waiting { wakers, .. } => wakers.iter_mut().filter_map(Option::take).collect(),
+            State::Waiting { wakers, .. } => wakers.iter_mut().filter_map(helps).collect(),
         };
-        wakers.into_iter().for_each(catch_panic::wake);
+        helpers.into_iter().for_each(|held| catch_panic::wake(held.waker));
     }
 
     /// The event happens, with what it brings: wakes all who wait. Later calls do nothing.
@@ -106,8 +117,8 @@ impl<T: Copy> Once<T> {
         };
         *state = State::Happened(value);
         drop(state);
-        for waker in wakers.into_iter().flatten() {
-            catch_panic::wake(waker);
+        for held in wakers.into_iter().flatten() {
+            catch_panic::wake(held.waker);
         }
     }
 }

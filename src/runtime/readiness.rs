@@ -1,21 +1,25 @@
 //! What a runtime knows of a descriptor: which ways it is ready, and who waits.
 //!
 //! Sources are registered edge-triggered, so what an event says is kept until a system call answers `WouldBlock`. It is
-//! cleared only if no event came since it was read: each event has a tick.
+//! cleared only if no event of the same direction came since it was read: each one moves that direction's tick on.
 //!
-//! Any number of tasks may wait for a direction; an event wakes them all. The first one's waker stays in place after it
-//! was woken, so that a task that waits again and again clones its waker once.
+//! An event wakes everybody who waits for its direction, and no waker is kept: who still has to wait says so again. Until then,
+//!
+//! * a future has a [`WaiterKey`], under which its waker is found, replaced, and taken back when the future is dropped. The
+//!   key holds the tick, so that it finds nothing after the next event;
+//! * who waits by a `poll_*` function has no key. Its waker is kept once, for as long as it wakes the same task. There may be
+//!   [`MOST_POLLERS`] of these in a direction: one more wakes them all, so that those which nobody needs any more go.
+//!
+//! All of this happens under a borrow of the base. What may run user code, the drop or the wake-up of somebody else's waker, is
+//! handed out to the caller, who does it after the borrow.
 
-use std::io;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
-use super::home::Home;
 pub(crate) use crate::base::Event as Ready;
-use crate::base::{EventBase, Interest, Key, Mode};
+use crate::base::{EventBase, Interest};
 
 /// The event base of a runtime: readiness for each source, a waker for each timer.
 pub(crate) type Base = EventBase<Readiness, Waker>;
-use crate::executor::is_task_waker;
 
 /// One of the two ways that bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub(crate) enum Direction {
 }
 
 impl Direction {
+    pub(crate) const BOTH: [Self; 2] = [Self::Read, Self::Write];
+
     /// All that an event can say about this direction.
     const fn ready(self) -> Ready {
         match self {
@@ -58,174 +64,461 @@ pub(crate) struct Seen {
     tick: u32,
 }
 
+/// Who waits for a direction of a descriptor.
+#[derive(Debug)]
+pub(crate) enum Waiter<'a> {
+    /// A future, which keeps its key here while it waits.
+    Future(&'a mut Option<WaiterKey>),
+    /// The caller of a `poll_*` function.
+    Poller,
+}
+
+impl Waiter<'_> {
+    pub(crate) fn reborrow(&mut self) -> Waiter<'_> {
+        match self {
+            Self::Future(key) => Waiter::Future(key),
+            Self::Poller => Waiter::Poller,
+        }
+    }
+}
+
+/// Names a waiting future among those that wait for the same direction of the same descriptor.
+#[derive(Debug)]
+pub(crate) struct WaiterKey {
+    tick: u32,
+    /// [`FIRST`], or one more than the index among the further ones.
+    index: u32,
+}
+
+/// The index of the waiter that is kept inline.
+const FIRST: u32 = 0;
+
+/// How many wakers of pollers are kept for one direction.
+const MOST_POLLERS: usize = 32;
+
 /// The payload of a source in the base.
 #[derive(Debug, Default)]
 pub(crate) struct Readiness {
-    /// The first waiter of each direction. It waits, or was woken and is kept for the next time.
-    wakers: [Option<Waker>; 2],
-    /// Waiters beyond these: rare.
-    more: Option<Box<More>>,
-    tick: u32,
-    ready: [Ready; 2],
-    /// Whether the first waiter waits.
-    waits: [bool; 2],
+    sides: [Side; 2],
+    /// Waiters beyond the first of each side. There are none as a rule: then there is no memory for them.
+    more: Option<Box<[Further; 2]>>,
 }
 
-/// Behind a pointer, since a descriptor without it is the rule.
+/// One direction.
 #[derive(Debug, Default)]
-struct More(Vec<(Direction, Waker)>);
+struct Side {
+    /// The first waiter.
+    first: Option<Waker>,
+    /// How many events of this direction there were.
+    tick: u32,
+    ready: Ready,
+    first_is_poller: bool,
+}
+
+/// The waiters of a direction beyond the first.
+#[derive(Debug, Default)]
+struct Further {
+    /// Those of futures, each under the index that its future knows.
+    futures: Vec<Option<Waker>>,
+    /// Indices without a waker.
+    free: Vec<u32>,
+    pollers: Vec<Waker>,
+}
+
+/// Wakers that are not needed where they were.
+#[derive(Debug, Default)]
+#[must_use]
+pub(super) struct Leftover {
+    /// The waker of an earlier poll of the same future.
+    pub(super) replaced: Option<Waker>,
+    /// Too many pollers: they are to look again.
+    pub(super) crowd: Vec<Waker>,
+}
 
 impl Readiness {
-    /// An event came. Calls `wake` with the wakers of others; our own tasks are woken in place.
+    pub(super) fn seen(&self, direction: Direction) -> Seen {
+        let side = &self.sides[direction as usize];
+        Seen {
+            ready: side.ready,
+            tick: side.tick,
+        }
+    }
+
+    /// Forgets `ready`, unless an event came since `seen` was.
+    pub(super) fn clear(&mut self, direction: Direction, seen: Seen, ready: Ready) {
+        let side = &mut self.sides[direction as usize];
+        if side.tick == seen.tick {
+            side.ready = side.ready.without(ready);
+        }
+    }
+
+    /// Forgets all that is known of a direction: the kernel is about to say it anew.
+    pub(super) fn forget(&mut self, direction: Direction) {
+        self.sides[direction as usize].ready = Ready::EMPTY;
+    }
+
+    /// An event came. Calls `wake` with the waker of each who waits for it.
     pub(super) fn event(&mut self, event: Ready, wake: &mut impl FnMut(Waker)) {
-        self.tick = self.tick.wrapping_add(1);
-        for direction in [Direction::Read, Direction::Write] {
+        for direction in Direction::BOTH {
             let ready = event.and(direction.ready());
             if ready.is_empty() {
                 continue;
             }
-            let side = direction as usize;
-            self.ready[side] |= ready;
-            if std::mem::take(&mut self.waits[side]) {
-                match &self.wakers[side] {
-                    Some(waker) if is_task_waker(waker) => waker.wake_by_ref(),
-                    _ => self.wakers[side].take().into_iter().for_each(&mut *wake),
+            let side = &mut self.sides[direction as usize];
+            side.ready |= ready;
+            side.tick = side.tick.wrapping_add(1);
+            side.first.take().into_iter().for_each(&mut *wake);
+            if let Some(more) = &mut self.more {
+                std::mem::take(&mut more[direction as usize])
+                    .into_wakers()
+                    .for_each(&mut *wake);
+                self.free_if_empty();
+            }
+        }
+    }
+
+    /// Whether the waiter waits already, with a waker as good as this one.
+    pub(super) fn waits(&self, direction: Direction, waiter: &Waiter<'_>, waker: &Waker) -> bool {
+        let side = &self.sides[direction as usize];
+        let further = self.more.as_ref().map(|more| &more[direction as usize]);
+        match waiter {
+            Waiter::Future(key) => {
+                let held = match key.as_ref().filter(|key| key.tick == side.tick) {
+                    None => None,
+                    Some(WaiterKey { index: FIRST, .. }) => side.first.as_ref(),
+                    Some(key) => further.and_then(|further| further.futures[key.index as usize - 1].as_ref()),
+                };
+                held.is_some_and(|held| held.will_wake(waker))
+            }
+            Waiter::Poller => {
+                let first = side.first.iter().filter(|_| side.first_is_poller);
+                let further = further.into_iter().flat_map(|further| &further.pollers);
+                first.chain(further).any(|held| held.will_wake(waker))
+            }
+        }
+    }
+
+    /// Keeps a waker until the next event.
+    pub(super) fn wait(&mut self, direction: Direction, waiter: &mut Waiter<'_>, waker: Waker) -> Leftover {
+        let mut leftover = Leftover::default();
+        let side = &mut self.sides[direction as usize];
+        if let Waiter::Future(Some(key)) = waiter
+            && key.tick == side.tick
+        {
+            leftover.replaced = match (key.index, &mut self.more) {
+                (FIRST, _) => side.first.replace(waker),
+                (index, Some(more)) => more[direction as usize].futures[index as usize - 1].replace(waker),
+                (_, None) => unreachable!("evbase: a waiter that isn't the first has no memory"),
+            };
+            return leftover;
+        }
+        if let (Waiter::Poller, Some(more)) = (&*waiter, &mut self.more) {
+            let pollers = &mut more[direction as usize].pollers;
+            if pollers.len() + usize::from(side.first_is_poller && side.first.is_some()) >= MOST_POLLERS {
+                leftover.crowd = std::mem::take(pollers);
+                leftover.crowd.extend(side.first.take_if(|_| side.first_is_poller));
+            }
+        }
+        let index = if side.first.is_none() {
+            side.first = Some(waker);
+            side.first_is_poller = matches!(waiter, Waiter::Poller);
+            FIRST
+        } else {
+            let further = &mut self.more.get_or_insert_default()[direction as usize];
+            match waiter {
+                Waiter::Future(_) => further.insert(waker) + 1,
+                Waiter::Poller => {
+                    further.pollers.push(waker);
+                    FIRST
                 }
             }
-            if let Some(more) = &mut self.more {
-                more.0
-                    .extract_if(.., |(waits_for, _)| *waits_for == direction)
-                    .for_each(|(_, waker)| wake(waker));
-            }
+        };
+        if let Waiter::Future(key) = waiter {
+            **key = Some(WaiterKey { tick: side.tick, index });
         }
+        // Taking the crowd may have left memory without a waker.
+        self.free_if_empty();
+        leftover
     }
 
-    /// What there is to be dropped: user code, each of it.
-    pub(super) fn into_wakers(self) -> impl Iterator<Item = Waker> {
-        let more = self.more.into_iter().flat_map(|more| more.0).map(|(_, waker)| waker);
-        self.wakers.into_iter().flatten().chain(more)
-    }
-
-    /// Marks a waker that is known already as waiting. False: it has to be cloned, and handed to `wait`.
-    fn waits_again(&mut self, direction: Direction, waker: &Waker) -> bool {
-        let side = direction as usize;
-        if self.wakers[side].as_ref().is_some_and(|held| held.will_wake(waker)) {
-            self.waits[side] = true;
-            return true;
-        }
-        (self.more.iter())
-            .flat_map(|more| &more.0)
-            .any(|(waits_for, held)| *waits_for == direction && held.will_wake(waker))
-    }
-
-    /// Keeps a waker until the next event. Returns one that is not needed any more, to be dropped outside the base.
-    fn wait(&mut self, direction: Direction, waker: Waker) -> Option<Waker> {
-        let side = direction as usize;
-        if self.waits[side] {
-            self.more.get_or_insert_default().0.push((direction, waker));
+    /// A future waits no longer. Returns its waker, if no event has taken it.
+    pub(super) fn leave(&mut self, direction: Direction, key: WaiterKey) -> Option<Waker> {
+        let side = &mut self.sides[direction as usize];
+        if key.tick != side.tick {
             return None;
         }
-        self.waits[side] = true;
-        self.wakers[side].replace(waker)
-    }
-}
-
-/// Sources of this home.
-impl Home {
-    /// Registers a descriptor, edge-triggered.
-    pub(crate) fn register(&self, fd: impl std::os::fd::AsFd, interest: Interest) -> io::Result<Key> {
-        if !self.is_open() {
-            return Err(closed());
+        if key.index == FIRST {
+            return side.first.take();
         }
-        match &mut *self.base() {
-            Some(base) => base.register(fd, interest, Mode::Edge, Readiness::default()),
-            None => Err(closed()),
-        }
+        let waker = self.more.as_mut()?[direction as usize].remove(key.index - 1);
+        self.free_if_empty();
+        waker
     }
 
-    /// Asks for events of another direction as well. What is known of that direction is forgotten first: the kernel says
-    /// it anew.
-    pub(crate) fn extend_interest(&self, key: Key, interest: Interest, new: Direction) -> io::Result<()> {
-        match &mut *self.base() {
-            Some(base) => {
-                if let Some(source) = base.get_mut(key) {
-                    source.ready[new as usize] = Ready::EMPTY;
-                }
-                base.reregister(key, interest, Mode::Edge)
-            }
-            None => Err(closed()),
-        }
+    /// Everybody who waits.
+    pub(super) fn into_wakers(self) -> impl Iterator<Item = Waker> {
+        let more = self
+            .more
+            .into_iter()
+            .flat_map(|more| *more)
+            .flat_map(Further::into_wakers);
+        self.sides.into_iter().filter_map(|side| side.first).chain(more)
     }
 
-    /// Forgets a source, if it is still known.
-    pub(crate) fn deregister(&self, key: Key) {
-        let source = match &mut *self.base() {
-            Some(base) => base.deregister(key),
-            None => None,
-        };
-        drop(source);
-    }
-
-    /// How a source is ready, if it is in one of the `wanted` ways, or a place among those who wait for it to be.
-    pub(crate) fn poll_source(
-        &self,
-        key: Key,
-        direction: Direction,
-        wanted: Ready,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<Seen>> {
-        let mut cloned = None;
-        loop {
-            let mut base = self.base();
-            let Some(source) = base.as_mut().and_then(|base| base.get_mut(key)) else {
-                drop(base);
-                return Poll::Ready(Err(closed()));
-            };
-            let seen = Seen {
-                ready: source.ready[direction as usize],
-                tick: source.tick,
-            };
-            if !seen.ready.and(wanted).is_empty() {
-                drop(base);
-                return self.spend(cx).map(|()| Ok(seen));
-            }
-            if source.waits_again(direction, cx.waker()) {
-                return Poll::Pending;
-            }
-            if let Some(waker) = cloned.take() {
-                let left = source.wait(direction, waker);
-                drop(base);
-                drop(left);
-                return Poll::Pending;
-            }
-            // User code, which may do anything: look again afterwards.
-            drop(base);
-            cloned = Some(cx.waker().clone());
-        }
-    }
-
-    /// A system call has answered `WouldBlock`: forgets `ready`, unless an event came since it was seen.
-    pub(crate) fn clear(&self, key: Key, direction: Direction, seen: Seen, ready: Ready) {
-        if let Some(source) = self.base().as_mut().and_then(|base| base.get_mut(key))
-            && source.tick == seen.tick
+    fn free_if_empty(&mut self) {
+        if self
+            .more
+            .as_ref()
+            .is_some_and(|more| more.iter().all(Further::is_empty))
         {
-            let held = &mut source.ready[direction as usize];
-            *held = held.without(ready);
+            self.more = None;
         }
-    }
-
-    /// Spends one unit of the polled task's budget; pending, and woken again at once, when there is none left.
-    pub(crate) fn spend(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.is_driven() && !self.executor().spend() {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(())
     }
 }
 
-fn closed() -> io::Error {
-    io::Error::other(
-        "the evbase runtime that this object was registered with is closed; make a new object in another one",
-    )
+impl Further {
+    fn insert(&mut self, waker: Waker) -> u32 {
+        match self.free.pop() {
+            Some(index) => {
+                self.futures[index as usize] = Some(waker);
+                index
+            }
+            None => {
+                self.futures.push(Some(waker));
+                // One more must fit in as well. As many futures would need as much memory.
+                u32::try_from(self.futures.len())
+                    .map(|len| len - 1)
+                    .expect("evbase: fewer than 2^32 futures wait for a descriptor")
+            }
+        }
+    }
+
+    fn remove(&mut self, index: u32) -> Option<Waker> {
+        let waker = self.futures[index as usize].take();
+        self.free.push(index);
+        waker
+    }
+
+    fn is_empty(&self) -> bool {
+        self.futures.len() == self.free.len() && self.pollers.is_empty()
+    }
+
+    fn into_wakers(self) -> impl Iterator<Item = Waker> {
+        self.futures.into_iter().flatten().chain(self.pollers)
+    }
+}
+
+#[cfg(all(test, not(evbase_loom)))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::task::Wake;
+
+    use super::Direction::{Read, Write};
+    use super::*;
+
+    /// Counts how often it was woken; `Arc::strong_count` says how many wakers there are.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    struct Task(Arc<Woken>, Option<WaiterKey>);
+
+    impl Task {
+        fn new() -> Self {
+            Self(Arc::default(), None)
+        }
+
+        fn times(&self) -> usize {
+            self.0.0.load(Relaxed)
+        }
+
+        fn wakers(&self) -> usize {
+            Arc::strong_count(&self.0) - 1
+        }
+
+        /// Waits, as a future does; returns how many wakers were handed out for being too many.
+        fn waits(&mut self, source: &mut Readiness, direction: Direction) -> usize {
+            wait(source, direction, Waiter::Future(&mut self.1), &self.0)
+        }
+
+        fn polls(&self, source: &mut Readiness, direction: Direction) -> usize {
+            wait(source, direction, Waiter::Poller, &self.0)
+        }
+
+        fn leaves(&mut self, source: &mut Readiness, direction: Direction) {
+            drop(source.leave(direction, self.1.take().unwrap()));
+        }
+    }
+
+    fn wait(source: &mut Readiness, direction: Direction, mut waiter: Waiter<'_>, task: &Arc<Woken>) -> usize {
+        let waker = Waker::from(task.clone());
+        if source.waits(direction, &waiter, &waker) {
+            return 0;
+        }
+        let crowd = source.wait(direction, &mut waiter, waker).crowd;
+        assert!(source.waits(direction, &waiter, &Waker::from(task.clone())));
+        let count = crowd.len();
+        crowd.into_iter().for_each(Waker::wake);
+        count
+    }
+
+    fn event(source: &mut Readiness, event: Ready) {
+        let mut woken = Vec::new();
+        source.event(event, &mut |waker| woken.push(waker));
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    #[test]
+    fn a_source_without_waiters_stays_small() {
+        assert_eq!(size_of::<Readiness>(), 56);
+    }
+
+    #[test]
+    fn an_event_wakes_everybody_of_its_direction_and_keeps_no_waker() {
+        let mut source = Readiness::default();
+        let mut tasks: Vec<_> = (0..5).map(|_| Task::new()).collect();
+        let mut writer = Task::new();
+        for _ in 0..3 {
+            tasks[0].polls(&mut source, Read);
+            for task in &mut tasks[1..] {
+                task.waits(&mut source, Read);
+            }
+            writer.waits(&mut source, Write);
+        }
+        event(&mut source, Ready::READABLE);
+        assert!(tasks.iter().all(|task| (task.times(), task.wakers()) == (1, 0)));
+        assert_eq!((writer.times(), writer.wakers()), (0, 1));
+        assert!(source.more.is_none(), "no memory is kept");
+        event(&mut source, Ready::ERROR);
+        assert!(tasks.iter().all(|task| task.times() == 1));
+        assert_eq!((writer.times(), writer.wakers()), (1, 0));
+    }
+
+    #[test]
+    fn a_future_that_goes_takes_its_waker_along_and_nobody_elses() {
+        let mut source = Readiness::default();
+        let mut tasks: Vec<_> = (0..100).map(|_| Task::new()).collect();
+        for task in &mut tasks {
+            task.waits(&mut source, Read);
+        }
+        for at in (0..100).step_by(3) {
+            tasks[at].leaves(&mut source, Read);
+            assert_eq!(tasks[at].wakers(), 0);
+        }
+        tasks[0].waits(&mut source, Read);
+        tasks[30].waits(&mut source, Read);
+        event(&mut source, Ready::READABLE);
+        for (at, task) in tasks.iter().enumerate() {
+            let waited = at % 3 != 0 || at == 0 || at == 30;
+            assert_eq!((task.times(), task.wakers()), (usize::from(waited), 0), "{at}");
+        }
+    }
+
+    #[test]
+    fn what_comes_and_goes_leaves_no_memory() {
+        let mut source = Readiness::default();
+        let mut stays = Task::new();
+        stays.waits(&mut source, Read);
+        for _ in 0..1000 {
+            let mut task = Task::new();
+            task.waits(&mut source, Read);
+            assert_eq!(source.more.as_ref().unwrap()[0].futures.len(), 1);
+            task.leaves(&mut source, Read);
+            assert!(source.more.is_none());
+        }
+        assert_eq!(stays.wakers(), 1);
+    }
+
+    #[test]
+    fn a_key_from_before_an_event_finds_nobody() {
+        let mut source = Readiness::default();
+        let mut early = [Task::new(), Task::new()];
+        let mut late = [Task::new(), Task::new()];
+        for task in &mut early {
+            task.waits(&mut source, Read);
+        }
+        event(&mut source, Ready::READABLE);
+        for task in &mut late {
+            task.waits(&mut source, Read);
+        }
+        early.iter_mut().for_each(|task| task.leaves(&mut source, Read));
+        assert!(late.iter().all(|task| task.wakers() == 1));
+        event(&mut source, Ready::READABLE);
+        assert!(late.iter().all(|task| (task.times(), task.wakers()) == (1, 0)));
+    }
+
+    #[test]
+    fn a_future_that_moves_to_another_task_is_woken_there() {
+        let mut source = Readiness::default();
+        let (mut first, mut second) = (Task::new(), Task::new());
+        for holder in 0..2 {
+            let mut others = Task::new();
+            if holder == 1 {
+                others.waits(&mut source, Read);
+            }
+            first.waits(&mut source, Read);
+            second.1 = first.1.take();
+            second.waits(&mut source, Read);
+            assert_eq!((first.wakers(), second.wakers()), (0, 1));
+            event(&mut source, Ready::READ_CLOSED);
+        }
+        assert_eq!((first.times(), second.times()), (0, 2));
+    }
+
+    #[test]
+    fn pollers_are_kept_once_each_and_one_too_many_wakes_them_all() {
+        let mut source = Readiness::default();
+        let mut future = Task::new();
+        for future_is_first in [false, true] {
+            if future_is_first {
+                future.waits(&mut source, Read);
+            }
+            let tasks: Vec<_> = (0..=MOST_POLLERS).map(|_| Task::new()).collect();
+            let last = &tasks[MOST_POLLERS];
+            for _ in 0..2 {
+                for task in &tasks[..MOST_POLLERS] {
+                    assert_eq!(task.polls(&mut source, Read), 0);
+                    assert_eq!(task.wakers(), 1);
+                }
+            }
+            if !future_is_first {
+                future.waits(&mut source, Read);
+            }
+            assert_eq!(last.polls(&mut source, Write), 0, "each direction has its own");
+            assert_eq!(last.polls(&mut source, Read), MOST_POLLERS);
+            assert!(
+                tasks[..MOST_POLLERS]
+                    .iter()
+                    .all(|task| (task.times(), task.wakers()) == (1, 0))
+            );
+            assert_eq!(
+                (last.times(), future.times(), future.wakers()),
+                (0, usize::from(future_is_first), 1)
+            );
+            event(&mut source, Ready::READABLE);
+            event(&mut source, Ready::WRITABLE);
+            assert_eq!((last.times(), last.wakers()), (2, 0));
+            assert_eq!((future.times(), future.wakers()), (1 + usize::from(future_is_first), 0));
+        }
+    }
+
+    #[test]
+    fn readiness_is_cleared_unless_an_event_of_its_direction_came_since() {
+        let mut source = Readiness::default();
+        event(&mut source, Ready::READABLE);
+        let seen = source.seen(Read);
+        event(&mut source, Ready::READABLE);
+        source.clear(Read, seen, seen.ready);
+        assert_eq!(source.seen(Read).ready, Ready::READABLE, "an event came");
+        let seen = source.seen(Read);
+        event(&mut source, Ready::WRITABLE);
+        source.clear(Read, seen, seen.ready);
+        assert_eq!(source.seen(Read).ready, Ready::EMPTY, "it was the other direction's");
+    }
 }

@@ -23,7 +23,7 @@ use super::shutdown::{Shutdown, Terminated};
 use super::spawner::{LocalSpawner, Spawner};
 use super::standing::Standing;
 use super::{close, context};
-use crate::executor::{JoinHandle, Root, guard as catch_panic};
+use crate::executor::{JoinHandle, Large, Root, guard as catch_panic, is_large};
 
 /// A single-threaded async runtime on its own event base.
 ///
@@ -167,6 +167,16 @@ impl Runtime {
     /// The future comes back: [`SpawnErrorKind::NotHome`] on another thread, [`SpawnErrorKind::Stopped`] when the runtime
     /// is closing or closed, and the other two of [`SpawnErrorKind`].
     pub fn spawn_local<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
+    where
+        F: Future + 'static,
+    {
+        if const { is_large::<F>() } {
+            return self.bind_and_spawn(Large::new(future)).map_err(SpawnError::unboxed);
+        }
+        self.bind_and_spawn(future)
+    }
+
+    fn bind_and_spawn<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
     where
         F: Future + 'static,
     {

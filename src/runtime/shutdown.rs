@@ -111,7 +111,7 @@ impl Future for Requested {
             // Home is in another process, and so may be whoever holds the lock.
             return Poll::Pending;
         }
-        match this.shared.stopping.poll(&mut this.waiter, cx.waker()) {
+        match this.shared.stopping.poll(&mut this.waiter, cx.waker(), false) {
             Some(()) => coop::spend(cx),
             None => Poll::Pending,
         }
@@ -217,8 +217,10 @@ impl Future for Terminated {
             // The runtime ends in another process.
             return Poll::Pending;
         }
+        // At home, outside of the loop, the next poll closes what has been dropped meanwhile.
+        let can_help = matches!(Standing::of(&this.shared), Standing::Here(home) if !home.is_driven());
         // The waker comes first: a stop that comes after the look at the stops, below, finds it.
-        let mut report = this.shared.closed.poll(&mut this.waiter, cx.waker());
+        let mut report = this.shared.closed.poll(&mut this.waiter, cx.waker(), can_help);
         if report.is_none() {
             this.help_along();
             report = this.shared.report();

@@ -14,7 +14,8 @@ use super::context;
 use super::error::{SpawnError, SpawnErrorKind};
 use super::home::Home;
 use super::shared::Shared;
-use crate::executor::{self, JoinHandle};
+use crate::executor::{self, Inbox, JoinHandle, Large, is_large};
+use crate::sync;
 
 /// Spawns tasks into a runtime from any thread.
 ///
@@ -64,12 +65,10 @@ impl Spawner {
         F: Future + Send + 'static,
         F::Output: Send,
     {
-        if is_large::<F>() {
-            return self
-                .try_spawn(Box::pin(future))
-                .unwrap_or_else(|_| JoinHandle::refused());
+        if const { is_large::<F>() } {
+            return self.send(Large::new(future)).unwrap_or_else(|_| JoinHandle::refused());
         }
-        self.try_spawn(future).unwrap_or_else(|_| JoinHandle::refused())
+        self.send(future).unwrap_or_else(|_| JoinHandle::refused())
     }
 
     /// Spawns a task, or gives the future back.
@@ -83,10 +82,24 @@ impl Spawner {
         F: Future + Send + 'static,
         F::Output: Send,
     {
+        if const { is_large::<F>() } {
+            return self.send(Large::new(future)).map_err(SpawnError::unboxed);
+        }
+        self.send(future)
+    }
+
+    fn send<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
+    where
+        F: Future + Send + 'static,
+    {
+        self.give(future, executor::spawn)
+    }
+
+    fn give<F, T>(&self, future: F, to: impl FnOnce(&sync::Arc<Inbox>, F) -> Result<T, F>) -> Result<T, SpawnError<F>> {
         if self.shared.is_forked() {
             return Err(SpawnError::new(SpawnErrorKind::Forked, future));
         }
-        executor::spawn(self.shared.inbox(), future).map_err(|future| SpawnError::new(SpawnErrorKind::Stopped, future))
+        to(self.shared.inbox(), future).map_err(|future| SpawnError::new(SpawnErrorKind::Stopped, future))
     }
 
     /// Spawns a task whose future need not be `Send`: the closure goes home, makes the future there, and the future lives
@@ -129,15 +142,19 @@ impl Spawner {
         F: Future + 'static,
         F::Output: Send,
     {
-        if self.shared.is_forked() {
-            return Err(SpawnError::new(SpawnErrorKind::Forked, make));
-        }
         let future = MakeFuture::Closure { make: Some(make) };
-        // SAFETY: before its first poll, which is at home, this future holds only the closure, which is `Send`.
-        unsafe { executor::spawn_unchecked(self.shared.inbox(), future) }.map_err(|future| match future {
-            MakeFuture::Closure { make: Some(make) } => SpawnError::new(SpawnErrorKind::Stopped, make),
-            _ => unreachable!("evbase: a future that was never polled has made something"),
+        if const { is_large::<MakeFuture<C, F>>() } {
+            // SAFETY: before its first poll, which is at home, this future holds only the closure, which is `Send`.
+            let refused = self.give(Large::new(future), |inbox, future| unsafe {
+                executor::spawn_unchecked(inbox, future)
+            });
+            return refused.map_err(|refused| MakeFuture::closure_of(SpawnError::unboxed(refused)));
+        }
+        // SAFETY: as above.
+        self.give(future, |inbox, future| unsafe {
+            executor::spawn_unchecked(inbox, future)
         })
+        .map_err(MakeFuture::closure_of)
     }
 }
 
@@ -147,6 +164,17 @@ pin_project! {
     enum MakeFuture<C, F> {
         Closure { make: Option<C> },
         Future { #[pin] future: F },
+    }
+}
+
+impl<C, F> MakeFuture<C, F> {
+    #[cold]
+    fn closure_of(refused: SpawnError<Self>) -> SpawnError<C> {
+        let kind = refused.kind();
+        match refused.into_inner() {
+            Self::Closure { make: Some(make) } => SpawnError::new(kind, make),
+            _ => unreachable!("evbase: a future that was never polled has made something"),
+        }
     }
 }
 
@@ -239,6 +267,9 @@ impl LocalSpawner {
     where
         F: Future + 'static,
     {
+        if const { is_large::<F>() } {
+            return self.home.spawn_local(Large::new(future)).map_err(SpawnError::unboxed);
+        }
         self.home.spawn_local(future)
     }
 }
@@ -318,18 +349,12 @@ where
     F: Future + 'static,
 {
     let home = context::expect_current();
-    if is_large::<F>() {
+    if const { is_large::<F>() } {
         return home
-            .spawn_local(Box::pin(future))
+            .spawn_local(Large::new(future))
             .unwrap_or_else(|_| JoinHandle::refused());
     }
     home.spawn_local(future).unwrap_or_else(|_| JoinHandle::refused())
-}
-
-/// Whether a future is so large that the moves on its way into a task are better made with a box of it: unoptimised builds
-/// make a dozen, each with a place on the stack.
-const fn is_large<F>() -> bool {
-    size_of::<F>() > if cfg!(debug_assertions) { 2 << 10 } else { 16 << 10 }
 }
 
 /// Lets every other ready task be polled once before this one goes on.

@@ -86,7 +86,7 @@ impl Sleep {
             _ => {
                 armed.reset_abroad = true;
                 let key = armed.key;
-                armed.owner.at_home(move |home| {
+                armed.owner.send_home(move |home| {
                     home.reset(key, deadline);
                 });
             }

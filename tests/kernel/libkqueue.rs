@@ -1,5 +1,6 @@
-//! The C interface of libkqueue, which imitates kqueue on Linux: `src/base/sys/kqueue.rs` takes it in place of libc's under
-//! `--cfg evbase_libkqueue`, so that the test suite can try that file without a BSD.
+//! The C interface of libkqueue, which imitates kqueue on Linux, so that the test suite can try the kqueue backend there.
+//!
+//! A part of `src/base/sys/kqueue.rs` when that is compiled with `--cfg evbase_libkqueue`; no package contains it.
 
 use std::ffi::{c_int, c_void};
 

@@ -17,13 +17,15 @@
 //! so that a race may take a while to come back: add `EVBASE_ORACLE_SECONDS`. See `harness.rs`.
 
 mod allocations;
+#[cfg(all(target_os = "linux", not(evbase_libkqueue)))]
+mod base;
 mod fork;
 mod harness;
 mod operation;
 mod program;
+#[path = "../support/mod.rs"]
+mod support;
 mod task;
-#[path = "../util/mod.rs"]
-mod util;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -58,7 +60,7 @@ fn programs_on_several_threads_keep_the_books() {
 fn programs_that_fork_go_on_undisturbed() {
     let _alone = one_at_a_time();
     // A fork copies the locks of whatever other threads there are.
-    util::in_own_process("programs_that_fork_go_on_undisturbed", || {
+    support::alone_within(Duration::MAX, || {
         harness::run("oracle", |seed, list| run(&Program::new(seed, true), list));
     });
 }
@@ -69,15 +71,15 @@ const AGAIN: isize = 20;
 /// Runs a program, and looks for what it has leaked. Returns how many operations it had.
 fn run(program: &Program, list: &dyn Fn(String)) -> Result<u64, String> {
     list(program.to_string());
-    let before = allocations::alive();
+    let before = support::heap_blocks();
     let operations = run_once(program)?;
     if allocations::more_than(before, 0, Duration::from_millis(50)) > 0 {
         // Some things are made once and kept, by the standard library too. A leak comes again.
-        let before = allocations::alive();
+        let before = support::heap_blocks();
         for _ in 0..AGAIN {
             run_once(program)?;
         }
-        let leaked = allocations::more_than(before, AGAIN / 2, util::SOON);
+        let leaked = allocations::more_than(before, AGAIN / 2, support::SOON);
         if leaked > AGAIN / 2 {
             return Err(format!("{leaked} allocations were leaked by {AGAIN} runs of this"));
         }
@@ -108,7 +110,7 @@ fn run_once(program: &Program) -> Result<u64, String> {
     let start = Instant::now();
     // A started thread may be about to close its notify fd.
     while self::descriptors() != descriptors {
-        if start.elapsed() > util::SOON {
+        if start.elapsed() > support::SOON {
             let now = self::descriptors();
             return Err(format!("{now:?} descriptors are open, and {descriptors:?} were before"));
         }
@@ -165,7 +167,7 @@ fn run_threads(world: &Arc<World>, program: &Program) {
 /// Waits for the end of a thread, its thread-locals included.
 fn join(world: &World, thread: thread::ScopedJoinHandle<'_, ()>) {
     if let Err(payload) = thread.join() {
-        world.wrong(format!("a thread: {}", util::panic_text(&*payload)));
+        world.wrong(format!("a thread: {}", support::panic_text(&*payload)));
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::util::Random;
+use crate::support::Random;
 
 /// How many slots there are of each kind.
 pub(crate) const SLOTS: usize = 4;

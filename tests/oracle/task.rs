@@ -124,7 +124,7 @@ impl<M: Unpin> Future for Probed<M> {
 /// A panic that the program knows nothing of is wrong.
 pub(crate) fn check_panic(world: &World, payload: &(dyn Any + Send)) {
     if !payload.is::<OnPurpose>() {
-        world.wrong(format!("a panic: {}", crate::util::panic_text(payload)));
+        world.wrong(format!("a panic: {}", crate::support::panic_text(payload)));
     }
 }
 

@@ -294,6 +294,7 @@ impl World {
             Cause::Requested => &self.asked.request,
             Cause::Dropped => &self.asked.drop,
             Cause::HomeExited => &self.asked.exit,
+            other => return Err(format!("an unknown cause: {other:?}")),
         };
         self.check(asked.load(SeqCst), || format!("{:?}: nobody did that", report.cause));
         check_order_of_sleeps(self, &records);

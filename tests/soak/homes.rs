@@ -12,8 +12,8 @@ use evbase::{Builder, RunError, Runtime};
 
 use crate::ledger::Door;
 use crate::street::{self, AN_HOUR, Count, DOORS, House, STRAYS};
+use crate::support::Random;
 use crate::tasks::{Homely, clones_wakers, listen, timers};
-use crate::util::Random;
 use crate::watch::{self, doing, violation};
 
 fn builder(random: &mut Random) -> Builder {

@@ -16,15 +16,13 @@
 
 #![cfg(feature = "net")]
 
-#[path = "../common/mod.rs"]
-mod common;
 mod heap;
 mod homes;
 mod ledger;
 mod street;
+#[path = "../support/mod.rs"]
+mod support;
 mod tasks;
-#[path = "../util/mod.rs"]
-mod util;
 mod visits;
 mod watch;
 
@@ -33,10 +31,9 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use common::{Held, held, until};
 use ledger::Sums;
 use street::Count;
-use util::Random;
+use support::{Held, Random, held, until};
 use watch::{doing, resting, violation};
 
 const THREADS: usize = 64;
@@ -54,21 +51,21 @@ const RESIDENT_TOLERANCE: f64 = (4 << 20) as f64;
 
 #[test]
 fn seconds_of_mixed_load() {
-    if common::is_alone() {
+    if support::is_alone() {
         return soak(Duration::from_secs(3), 3);
     }
-    let output = common::alone_command(&[]).output().unwrap();
-    common::assert_success(&output);
+    let output = support::alone_command(&[]).output().unwrap();
+    support::assert_success(&output);
 }
 
 #[test]
 #[ignore = "takes a minute, or EVBASE_SOAK_SECONDS"]
 fn an_hour_of_mixed_load() {
     let seconds = number("EVBASE_SOAK_SECONDS").unwrap_or(60).max(4);
-    if common::is_alone() {
+    if support::is_alone() {
         return soak(Duration::from_secs(seconds), seconds.clamp(4, 60) as u32);
     }
-    let status = common::alone_command(&[]).status().unwrap();
+    let status = support::alone_command(&[]).status().unwrap();
     assert!(status.success(), "{status}");
 }
 
@@ -93,7 +90,7 @@ fn soak(length: Duration, rests: u32) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     let seed = number("EVBASE_SOAK_SEED").unwrap_or(now.as_nanos() as u64);
     println!("soak: {THREADS} threads, {length:?}, {rests} rests, EVBASE_SOAK_SEED={seed}");
-    util::limit_descriptors(8192);
+    support::limit_descriptors(8192);
     heap::one_arena();
     watch::start(seed);
     watch::sit(Some(THREADS));
@@ -215,13 +212,13 @@ impl Books {
             ..before
         });
         // Threads that have nothing to do any more may still be on their way out.
-        if !common::soon(|| held() == expected) {
+        if !support::soon(|| held() == expected) {
             violation(&format!("held at rest: {:?}, not {expected:?}", held()));
         }
-        let heap = heap::live();
+        let heap = support::heap_bytes() as usize;
         self.heap.push(heap);
         heap::trim();
-        let resident = common::resident_pages().unwrap_or_default() * page_size();
+        let resident = support::resident_pages().unwrap_or_default() * page_size();
         self.resident.push(resident);
         let held = expected.map_or(String::new(), |held| {
             format!("{} descriptors, {} threads", held.descriptors, held.threads)

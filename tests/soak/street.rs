@@ -12,7 +12,7 @@ use evbase::time::Sleep;
 use evbase::{AbortHandle, JoinHandle, Runtime, Shutdown};
 
 use crate::ledger::Door;
-use crate::util::Random;
+use crate::support::Random;
 use crate::watch::{self, violation};
 
 /// A runtime that some thread drives.

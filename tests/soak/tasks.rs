@@ -17,7 +17,7 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::ledger::Door;
 use crate::street::Count;
-use crate::util::Random;
+use crate::support::Random;
 use crate::watch::violation;
 
 /// Rung by one thread, heard by a task of another.

@@ -17,8 +17,8 @@ use futures::channel::mpsc;
 use crate::homes;
 use crate::ledger::Door;
 use crate::street::{self, ABORTS, AN_HOUR, Count, DOORS, HANDLES, House, SLEEPS, SOCKETS, STRAYS, WAKERS};
+use crate::support::Random;
 use crate::tasks::{Bell, Homely, arm, came_back, clones_wakers, echo, echo_back, timers};
-use crate::util::Random;
 use crate::watch::{doing, violation};
 
 /// How a task ended.

@@ -22,8 +22,10 @@ use super::{Backend, Known, Watch, already_exists, not_found, unsupported};
 
 #[cfg(not(evbase_libkqueue))]
 use libc as abi;
+/// Linux has no kqueue, but a library that imitates it, for the test suite.
 #[cfg(evbase_libkqueue)]
-use libkqueue as abi;
+#[path = "../../../tests/kernel/libkqueue.rs"]
+mod abi;
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("evbase's kqueue backend keeps 64-bit tokens in `udata`, which is a pointer");
@@ -281,8 +283,3 @@ fn is_file(fd: RawFd) -> io::Result<bool> {
     let mode = unsafe { stat.assume_init() }.st_mode;
     Ok(matches!(mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR))
 }
-
-/// libkqueue, which imitates kqueue on Linux, so that the test suite can try this file there. No part of the package.
-#[cfg(evbase_libkqueue)]
-#[path = "../../../tests/kernel/libkqueue.rs"]
-mod libkqueue;

@@ -1,0 +1,44 @@
+//! Futures that are too large to be moved about.
+//!
+//! On its way into a task a future is moved some dozen times, and an unoptimised build gives each move a place on the stack:
+//! a future of a quarter of a megabyte would overflow it. So every way to spawn boxes a large one before anything else.
+
+use std::future::Future;
+use std::marker::PhantomPinned;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// Whether a future is to be boxed first.
+pub(crate) const fn is_large<F>() -> bool {
+    size_of::<F>() > if cfg!(debug_assertions) { 2 << 10 } else { 16 << 10 }
+}
+
+/// A large future in a box, from which it can be taken again if nobody took it for a task.
+pub(crate) struct Large<F> {
+    future: Box<F>,
+    /// What is in the box is pinned with it.
+    _pinned: PhantomPinned,
+}
+
+impl<F> Large<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self {
+            future: Box::new(future),
+            _pinned: PhantomPinned,
+        }
+    }
+
+    pub(crate) fn into_inner(self) -> F {
+        *self.future
+    }
+}
+
+impl<F: Future> Future for Large<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        // SAFETY: a `Large` isn't `Unpin`, and once it is pinned, nothing moves the future out of its box: `into_inner` wants
+        // one that is not.
+        unsafe { self.map_unchecked_mut(|large| &mut *large.future) }.poll(cx)
+    }
+}

@@ -1,0 +1,125 @@
+//! The sources of this home: descriptors in its base, and who waits for them.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::task::{Context, Poll};
+
+use super::home::Home;
+use super::readiness::{Direction, Readiness, Ready, Seen, Waiter, WaiterKey};
+use crate::base::{Interest, Key, Mode};
+use crate::executor::{guard as catch_panic, is_task_waker};
+
+impl Home {
+    /// Registers a descriptor, edge-triggered.
+    pub(crate) fn register(&self, fd: impl AsFd, interest: Interest) -> io::Result<Key> {
+        match self.try_register(&fd, interest) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // Another object had the descriptor, perhaps, and was dropped abroad: that may be on its way.
+                self.executor().receive_all();
+                self.try_register(&fd, interest)
+            }
+            registered => registered,
+        }
+    }
+
+    fn try_register(&self, fd: impl AsFd, interest: Interest) -> io::Result<Key> {
+        if !self.is_open() {
+            return Err(closed());
+        }
+        match &mut *self.base() {
+            Some(base) => base.register(fd, interest, Mode::Edge, Readiness::default()),
+            None => Err(closed()),
+        }
+    }
+
+    /// Asks for events of another direction as well.
+    pub(crate) fn extend_interest(&self, key: Key, interest: Interest, new: Direction) -> io::Result<()> {
+        match &mut *self.base() {
+            Some(base) => {
+                if let Some(source) = base.get_mut(key) {
+                    source.forget(new);
+                }
+                base.reregister(key, interest, Mode::Edge)
+            }
+            None => Err(closed()),
+        }
+    }
+
+    /// Forgets a source, if it is still known.
+    pub(crate) fn deregister(&self, key: Key) {
+        let source = self.base().as_mut().and_then(|base| base.deregister(key));
+        drop(source);
+    }
+
+    /// How a source is ready, if it is in one of the `wanted` ways; else the waiter waits from here on for it to be.
+    pub(crate) fn poll_source(
+        &self,
+        key: Key,
+        direction: Direction,
+        wanted: Ready,
+        mut waiter: Waiter<'_>,
+        cx: &Context<'_>,
+    ) -> Poll<io::Result<Seen>> {
+        let mut cloned = None;
+        loop {
+            let mut base = self.base();
+            let Some(source) = base.as_mut().and_then(|base| base.get_mut(key)) else {
+                drop(base);
+                return Poll::Ready(Err(closed()));
+            };
+            let seen = source.seen(direction);
+            if !seen.ready.and(wanted).is_empty() {
+                drop(base);
+                return self.spend(cx).map(|()| Ok(seen));
+            }
+            if source.waits(direction, &waiter, cx.waker()) {
+                return Poll::Pending;
+            }
+            let waker = match cloned.take() {
+                Some(waker) => waker,
+                None if is_task_waker(cx.waker()) => cx.waker().clone(),
+                None => {
+                    // User code, which may do anything: look again afterwards.
+                    drop(base);
+                    cloned = Some(cx.waker().clone());
+                    continue;
+                }
+            };
+            let leftover = source.wait(direction, &mut waiter, waker);
+            drop(base);
+            leftover.crowd.into_iter().for_each(catch_panic::wake);
+            drop(leftover.replaced);
+            return Poll::Pending;
+        }
+    }
+
+    /// A future that waited for a source was dropped.
+    pub(crate) fn leave_source(&self, key: Key, direction: Direction, waiter: WaiterKey) {
+        let waker = (self.base().as_mut())
+            .and_then(|base| base.get_mut(key))
+            .and_then(|source| source.leave(direction, waiter));
+        drop(waker);
+    }
+
+    /// A system call has answered `WouldBlock`: forgets `ready`, unless an event came since it was seen.
+    pub(crate) fn clear(&self, key: Key, direction: Direction, seen: Seen, ready: Ready) {
+        if let Some(source) = self.base().as_mut().and_then(|base| base.get_mut(key)) {
+            source.clear(direction, seen, ready);
+        }
+    }
+
+    /// Spends one unit of the polled task's budget; pending, and woken again at once, when there is none left.
+    pub(crate) fn spend(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_driven() && !self.executor().spend() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::other(
+        "the evbase runtime that this object was registered with is closed; make a new object in another one",
+    )
+}

@@ -1,0 +1,11 @@
+//! Descriptors and sockets on the loop.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod async_fd;
+mod forgotten_waiters;
+#[cfg(feature = "net")]
+mod tcp;
+mod user_code_comes_back;
+mod waiters;

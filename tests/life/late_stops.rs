@@ -1,0 +1,207 @@
+//! A stop that comes after somebody has begun to wait for the end: whoever waits at home, in whatever loop or executor, hears
+//! of it, and closes.
+
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use evbase::io::AsyncFd;
+use evbase::{Builder, Cause, Report, Runtime, Terminated};
+
+use crate::support::{Wakes, poll_with, rounds_alone, until};
+
+#[derive(Clone, Copy)]
+enum Stop {
+    Drop,
+    Request,
+}
+
+impl Stop {
+    const BOTH: [Self; 2] = [Self::Drop, Self::Request];
+
+    fn cause(self) -> Cause {
+        match self {
+            Self::Drop => Cause::Dropped,
+            Self::Request => Cause::Requested,
+        }
+    }
+}
+
+/// A thread that stops the runtime when it is told that somebody waits. It gives back what it hasn't dropped.
+fn stop_later(runtime: Runtime, stop: Stop) -> (mpsc::Sender<()>, thread::JoinHandle<Option<Runtime>>) {
+    let (waits, has_begun) = mpsc::channel();
+    let abroad = thread::spawn(move || {
+        has_begun.recv().unwrap();
+        match stop {
+            Stop::Drop => {
+                drop(runtime);
+                None
+            }
+            Stop::Request => {
+                runtime.shutdown_handle().request();
+                Some(runtime)
+            }
+        }
+    });
+    (waits, abroad)
+}
+
+/// Tells after the first poll, which has to be in vain.
+async fn tell_when_pending(mut end: Terminated, waits: mpsc::Sender<()>) -> Report {
+    let mut is_first = true;
+    poll_fn(|cx| {
+        let polled = poll_with(&mut end, cx.waker());
+        if is_first {
+            assert!(polled.is_pending(), "nobody has asked for the end yet");
+            is_first = false;
+            waits.send(()).unwrap();
+        }
+        polled
+    })
+    .await
+}
+
+fn unbound() -> Runtime {
+    Runtime::new().unwrap()
+}
+
+fn at_home_here() -> Runtime {
+    let runtime = unbound();
+    runtime.block_on(async {}).unwrap();
+    runtime
+}
+
+/// Awaits the end in an executor on this thread, and has the runtime stopped after the first poll.
+fn await_the_end(runtime: Runtime, stop: Stop, executor: impl FnOnce(&mut dyn FnMut() -> WaitsForEnd) -> Report) {
+    let end = runtime.shutdown_handle().terminated();
+    let (waits, abroad) = stop_later(runtime, stop);
+    let mut future = Some(WaitsForEnd(end, waits));
+    let report = executor(&mut || future.take().unwrap());
+    assert_eq!(report.cause, stop.cause());
+    drop(abroad.join().unwrap());
+}
+
+struct WaitsForEnd(Terminated, mpsc::Sender<()>);
+
+fn in_the_loop_of_another(take: &mut dyn FnMut() -> WaitsForEnd) -> Report {
+    let WaitsForEnd(end, waits) = take();
+    Runtime::new().unwrap().block_on(tell_when_pending(end, waits)).unwrap()
+}
+
+fn in_another_executor(take: &mut dyn FnMut() -> WaitsForEnd) -> Report {
+    let WaitsForEnd(end, waits) = take();
+    futures::executor::block_on(tell_when_pending(end, waits))
+}
+
+#[test]
+fn the_end_is_awaited_at_home_in_the_loop_of_another_runtime() {
+    rounds_alone(1000, |round| {
+        await_the_end(at_home_here(), Stop::BOTH[round % 2], in_the_loop_of_another);
+    });
+}
+
+#[test]
+fn the_end_is_awaited_at_home_in_another_executor() {
+    // A request may come from a signal handler, which can wake no waker of others: only a drop does.
+    rounds_alone(1000, |_| await_the_end(at_home_here(), Stop::Drop, in_another_executor));
+}
+
+#[test]
+fn the_end_of_what_has_no_home_is_awaited_in_the_loop_of_another_runtime() {
+    rounds_alone(1000, |round| {
+        await_the_end(unbound(), Stop::BOTH[round % 2], in_the_loop_of_another);
+    });
+}
+
+#[test]
+fn the_end_of_what_has_no_home_is_awaited_in_another_executor() {
+    rounds_alone(1000, |_| await_the_end(unbound(), Stop::Drop, in_another_executor));
+}
+
+#[test]
+fn home_awaits_in_another_loop_a_task_abroad_that_awaits_its_shutdown() {
+    rounds_alone(1000, |_| {
+        let x = at_home_here();
+        let there = Builder::new().start("there").unwrap();
+        let task = there.spawner().spawn(async move { x.shutdown().await });
+        let report = Runtime::new().unwrap().block_on(task).unwrap().unwrap();
+        assert_eq!(report.cause, Cause::Dropped);
+    });
+}
+
+#[test]
+fn home_waits_for_a_task_abroad_that_awaits_its_shutdown() {
+    rounds_alone(1000, |_| {
+        let x = at_home_here();
+        let there = Builder::new().start("there").unwrap();
+        let task = there.spawner().spawn(async move { x.shutdown().await });
+        assert_eq!(task.wait().unwrap().unwrap().cause, Cause::Dropped);
+    });
+}
+
+/// The grace period of one runtime of a thread is no reason not to hear of the stop of another one.
+#[test]
+fn a_home_that_waits_hears_a_stop_while_another_of_its_runtimes_is_in_its_grace_period() {
+    rounds_alone(300, |_| {
+        let there = Builder::new().start("there").unwrap();
+        let (release, released) = futures::channel::oneshot::channel::<()>();
+        let task = there.spawner().spawn(released);
+        let (tell, told) = mpsc::channel();
+        let home = thread::spawn(move || {
+            let a = Builder::new().grace(Duration::MAX).build().unwrap();
+            let (polled, in_grace) = mpsc::channel();
+            let requested = a.shutdown_handle().requested();
+            let stays = async move {
+                requested.await;
+                polled.send(()).unwrap();
+                pending::<()>().await;
+            };
+            drop(a.spawn_local(stays).unwrap());
+            let b = at_home_here();
+            tell.send((a.shutdown_handle(), b.shutdown_handle(), in_grace)).unwrap();
+            task.wait().unwrap().unwrap().unwrap();
+        });
+        let (a_end, b_end, in_grace) = told.recv().unwrap();
+        a_end.request();
+        // A's grace period runs in the wait, and has no end.
+        in_grace.recv().unwrap();
+        b_end.request();
+        assert_eq!(b_end.terminated().wait().unwrap().cause, Cause::Requested);
+        a_end.request_now();
+        release.send(()).unwrap();
+        home.join().unwrap();
+    });
+}
+
+#[test]
+fn a_close_wakes_who_waits_for_a_descriptor_or_a_timer_in_another_executor() {
+    rounds_alone(1000, |round| {
+        let runtime = unbound();
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let fd = AsyncFd::new(ours).unwrap();
+        let mut sleep = evbase::time::sleep(Duration::from_secs(3600));
+        let mut readable = pin!(fd.readable());
+        let [(by_fd, fd_waker), (by_poll, poll_waker), (by_timer, timer_waker)] = [(); 3].map(|()| Wakes::new());
+        {
+            let _context = runtime.enter().unwrap();
+            let mut context = std::task::Context::from_waker(&fd_waker);
+            assert!(readable.as_mut().poll(&mut context).is_pending());
+            let mut context = std::task::Context::from_waker(&poll_waker);
+            assert!(fd.poll_read_ready(&mut context).is_pending());
+            assert!(poll_with(&mut sleep, &timer_waker).is_pending());
+        }
+        if round % 2 == 0 {
+            runtime.shutdown().wait().unwrap();
+        } else {
+            drop(runtime);
+        }
+        until(|| [&by_fd, &by_poll, &by_timer].iter().all(|wakes| wakes.count() > 0));
+        let mut context = std::task::Context::from_waker(&fd_waker);
+        assert!(matches!(
+            readable.as_mut().poll(&mut context),
+            std::task::Poll::Ready(Err(_))
+        ));
+    });
+}

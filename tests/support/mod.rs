@@ -1,0 +1,28 @@
+//! What the tests share. Each binary takes a part of it.
+#![allow(dead_code, unused_imports, reason = "each binary uses a part of it")]
+
+mod base;
+mod heap;
+mod limits;
+mod panics;
+mod polls;
+mod probes;
+mod process;
+mod random;
+mod runtimes;
+mod threads;
+mod trace;
+mod watchdog;
+
+pub(crate) use base::*;
+pub(crate) use heap::*;
+pub(crate) use limits::*;
+pub(crate) use panics::*;
+pub(crate) use polls::*;
+pub(crate) use probes::*;
+pub(crate) use process::*;
+pub(crate) use random::*;
+pub(crate) use runtimes::*;
+pub(crate) use threads::*;
+pub(crate) use trace::*;
+pub(crate) use watchdog::*;

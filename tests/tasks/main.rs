@@ -1,0 +1,14 @@
+//! Tasks: spawned from anywhere, woken, joined, aborted, and none of them starved.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod fairness;
+mod join_handle;
+mod large_futures;
+mod no_lost_wakeups;
+mod spawner;
+#[cfg(feature = "unblock")]
+mod unblock;
+mod user_code_comes_back;
+mod wakers_may_do_anything;
