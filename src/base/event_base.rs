@@ -55,6 +55,10 @@ const NOTIFY: u64 = sources::NONE as u64;
 /// its number nor a later [`deregister`](EventBase::deregister) leads to it. The base ignores events of a source that
 /// it no longer has; yet if the mode was [`Mode::Level`], each turn will return at once.
 ///
+/// And if such a duplicate is given the old number once more, in place of a newer source that was closed as well, Linux takes
+/// the old registration for that of the newer source: a [`reregister`](EventBase::reregister) of that one watches the old
+/// file. Any other file that has taken the number is found out.
+///
 /// [`turn`]: EventBase::turn
 pub struct EventBase<S, T = S> {
     queue: Queue,
@@ -234,7 +238,8 @@ impl<S, T> EventBase<S, T> {
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`](io::ErrorKind::NotFound) if the key is stale, or if the descriptor was closed and its
-    /// number is another file's now; else as [`register`](EventBase::register). The source stays in the base, payload
+    /// number is another file's now (with one exception on Linux, see [above](EventBase#closed-descriptors)); `EBADF` if the
+    /// number is nobody's; else as [`register`](EventBase::register). The source stays in the base, payload
     /// and all, until it is deregistered; on kqueue, it may no longer be watched.
     pub fn reregister(&mut self, key: Key, interest: Interest, mode: Mode) -> io::Result<()> {
         self.check_process()?;

@@ -15,38 +15,22 @@ static GENERATION: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes forks be counted from here on. To be called before a [`Birth`] is taken.
 ///
-/// Two threads that come first at once install the handler twice, and forks count twice, which is as good.
+/// It waits for no other thread: in the child of a fork, that one might not be there. So two threads that come first at once
+/// both install the handler, and forks count twice, which is as good.
 ///
 /// # Errors
 ///
-/// `ENOMEM`, if the handler couldn't be installed.
+/// `ENOMEM`, if the handler couldn't be installed; the next call tries again.
 pub(crate) fn watch() -> io::Result<()> {
     static INSTALLED: AtomicBool = AtomicBool::new(false);
-    // It does nothing but an atomic addition, which is allowed in the child of a process with many threads.
-    install(&INSTALLED, [None, None, Some(count)])
-}
-
-/// What is called at a fork.
-pub(crate) type Handler = extern "C" fn();
-
-/// Installs handlers that run before each fork, and after it in the parent and in the child, unless `installed` says that
-/// they are.
-///
-/// It waits for no other thread: in the child of a fork, that one might not be there. So two that come first at once both
-/// install them.
-///
-/// # Errors
-///
-/// `ENOMEM`; the next call tries again.
-pub(crate) fn install(installed: &AtomicBool, handlers: [Option<Handler>; 3]) -> io::Result<()> {
-    if installed.load(Ordering::Relaxed) {
+    if INSTALLED.load(Ordering::Relaxed) {
         return Ok(());
     }
-    let [before, parent, child] = handlers.map(|handler| handler.map(|handler| handler as unsafe extern "C" fn()));
-    // SAFETY: the handlers are safe functions without captures, and so there for the life of the process.
-    match unsafe { libc::pthread_atfork(before, parent, child) } {
+    // SAFETY: `count` is a safe function without captures, and so there for the life of the process. It does nothing but an
+    // atomic addition, which is allowed in the child of a process with many threads.
+    match unsafe { libc::pthread_atfork(None, None, Some(count)) } {
         0 => {
-            installed.store(true, Ordering::Relaxed);
+            INSTALLED.store(true, Ordering::Relaxed);
             Ok(())
         }
         code => Err(io::Error::from_raw_os_error(code)),

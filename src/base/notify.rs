@@ -213,7 +213,8 @@ fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> libc::c_int {
         target_os = "linux" => {
             let timeout = timeout.map(|timeout| libc::timespec {
                 tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
-                tv_nsec: timeout.subsec_nanos().into(),
+                // A `c_long`, but for one platform.
+                tv_nsec: timeout.subsec_nanos() as _,
             });
             let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
             // SAFETY: the kernel reads the timeout, and reads and writes the slice, during the call. No signal mask.

@@ -106,7 +106,10 @@ impl Until {
 /// How long to wait first if the kernel may take a part of the time that is left on top of it. `None`: all of it at once.
 ///
 /// The first part is shorter by more than the kernel can be late.
-#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only epoll is late"))]
+#[cfg_attr(
+    any(not(target_os = "linux"), evbase_libkqueue),
+    allow(dead_code, reason = "only epoll is late")
+)]
 pub(super) fn first_part(left: Duration) -> Option<Duration> {
     const MOST: Duration = Duration::from_millis(110);
     if left < Duration::from_nanos(LEAST_LENGTH) {

@@ -288,6 +288,7 @@ mod tests {
         assert_eq!(slab.iter().count(), slab.len());
     }
 
+    #[cfg(target_pointer_width = "64")]
     #[test]
     fn an_entry_is_no_larger_than_a_value_with_something_that_it_cannot_be() {
         assert_eq!(size_of::<Entry<(u64, std::task::Waker)>>(), 24);

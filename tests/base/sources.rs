@@ -190,6 +190,58 @@ fn reregister_does_not_touch_a_stranger_with_the_same_number() {
     assert_eq!(base.deregister(key), Some('a'));
 }
 
+#[cfg_attr(evbase_libkqueue, ignore = "libkqueue doesn't notice that a descriptor was closed")]
+#[test]
+fn reregister_says_that_the_number_is_another_files_or_nobodys() {
+    let mut base = EventBase::<_>::new().unwrap();
+    let (number, _peer) = pair();
+    let (other, _other_peer) = pair();
+    let key = register(&mut base, &number, 'a');
+    // A duplicate keeps the old file open, which makes no difference.
+    let _duplicate = number.try_clone().unwrap();
+    replace(number.as_raw_fd(), &other);
+    let error = base.reregister(key, Interest::READABLE, Mode::Level).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    let text = format!("descriptor {} is not registered", number.as_raw_fd());
+    assert!(error.to_string().starts_with(&text), "{error}");
+
+    // A file that is registered under another number of its own is another one, too.
+    register(&mut base, &other, 'b');
+    let error = base.reregister(key, Interest::READABLE, Mode::Level).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+/// Its number has a file that is known under that number from before, so Linux can't tell: the docs say so.
+#[cfg(all(target_os = "linux", not(evbase_libkqueue)))]
+#[test]
+fn reregister_takes_over_what_was_registered_under_the_same_number_before_and_never_deregistered() {
+    for deregistered_late in [false, true] {
+        let mut base = EventBase::<_>::new().unwrap();
+        let (number, mut old_peer) = pair();
+        let (newer, mut new_peer) = pair();
+        let old = register(&mut base, &number, "old");
+        let duplicate = number.try_clone().unwrap();
+        replace(number.as_raw_fd(), &newer);
+        if deregistered_late {
+            base.deregister(old);
+        }
+        let new = register(&mut base, &number, "new");
+        // As long as the number is its own, it is found.
+        base.reregister(new, Interest::READABLE, Mode::Level).unwrap();
+        new_peer.write_all(b"hello").unwrap();
+        assert_eq!(ready(&mut base), ["new"]);
+
+        drop(newer);
+        replace(number.as_raw_fd(), &duplicate);
+        assert!(ready(&mut base).is_empty());
+        base.reregister(new, Interest::READABLE, Mode::Level).unwrap();
+        old_peer.write_all(b"hello").unwrap();
+        assert_eq!(ready(&mut base), ["new"]);
+        assert_eq!(base.deregister(new), Some("new"));
+        assert!(ready(&mut base).is_empty());
+    }
+}
+
 #[test]
 fn clear_gives_everything_back() {
     let mut base = EventBase::<_, _>::new().unwrap();

@@ -78,6 +78,7 @@ impl Round {
                 // A kernel that says so of a descriptor that is not registered contradicts itself in the next call.
                 libc::EEXIST => error.raw_os_error() == Some(libc::ENOENT),
                 libc::EPERM => error.kind() == ErrorKind::Unsupported && error.to_string().contains("regular file"),
+                libc::ENOENT => error.kind() == ErrorKind::NotFound && error.to_string().contains("not registered"),
                 _ => false,
             };
         // What a lasting error has cut off.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::super::interest::{Event, Interest, Mode};
 use super::super::precision::first_part;
-use super::{Backend, Known, Watch, already_exists, unsupported};
+use super::{Backend, Known, Watch, already_exists, not_found, unsupported};
 
 /// The backend that this file is.
 pub(in super::super) const KIND: Backend = Backend::Epoll;
@@ -66,7 +66,14 @@ impl Queue {
     }
 
     pub(in super::super) fn modify(&mut self, fd: RawFd, _old: Watch, new: Watch) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_MOD, fd, new)
+        // The kernel looks for the file that has the number now. There is one case in which it finds another one's
+        // registration: see `EventBase`, "Closed descriptors". No `epoll_ctl` tells the two apart: each finds the file that
+        // has the number, and none says with which token.
+        let changed = self.control(libc::EPOLL_CTL_MOD, fd, new);
+        changed.map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOENT) => not_found(fd),
+            _ => error,
+        })
     }
 
     pub(in super::super) fn remove(&mut self, fd: RawFd, watch: Watch) {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::super::fork::Birth;
 use super::super::interest::{Event, Interest, Mode};
-use super::{Backend, Known, Watch, already_exists, unsupported};
+use super::{Backend, Known, Watch, already_exists, not_found, unsupported};
 
 #[cfg(not(evbase_libkqueue))]
 use libc as abi;
@@ -128,7 +128,11 @@ impl Queue {
         // Anew from the ground: a filter that is there already would keep its EV_CLEAR and EV_DISPATCH. ENOENT ends it:
         // the descriptor was closed, and what has its number now was never given to us.
         for filter in filters(old.interest) {
-            self.change(fd, filter, DELETE, old.token)?;
+            let deleted = self.change(fd, filter, DELETE, old.token);
+            deleted.map_err(|error| match error.raw_os_error() {
+                Some(libc::ENOENT) => not_found(fd),
+                _ => error,
+            })?;
         }
         self.set(fd, new)
     }

@@ -14,8 +14,8 @@
 //!     descriptor was closed meanwhile, `known` is not in the way. A descriptor that can't be watched, such as a
 //!     regular file, is `Unsupported` (see [`unsupported`]). A failed `add` leaves nothing behind.
 //!   * `modify(&mut self, fd: RawFd, old: Watch, new: Watch) -> io::Result<()>` changes interest or mode, arms
-//!     `OneShot` anew, and has an `Edge` source that is ready reported once more. It is an error if the number isn't
-//!     watched: then it is somebody else's by now. A failure may leave the descriptor unwatched.
+//!     `OneShot` anew, and has an `Edge` source that is ready reported once more. It is `NotFound` if the number isn't
+//!     watched: then it is somebody else's by now (see [`not_found`]). A failure may leave the descriptor unwatched.
 //!   * `remove(&mut self, fd: RawFd, watch: Watch)` ends it. It can't fail: a descriptor that was closed, or was
 //!     never registered, is quietly no longer watched. It must not allocate.
 //!   * `wait(&mut self, timeout: Option<Duration>, left: impl Fn() -> Duration) -> io::Result<()>` sleeps until something
@@ -104,6 +104,17 @@ pub(super) fn already_exists(fd: RawFd) -> io::Error {
         format!(
             "descriptor {fd} is registered with this event base already; deregister it first, or register a \
              duplicate of it"
+        ),
+    )
+}
+
+/// The answer to a change of what isn't registered: who was, has been closed.
+pub(super) fn not_found(fd: RawFd) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        format!(
+            "descriptor {fd} is not registered with this event base any more: the one that was has been closed, and \
+             another file has its number"
         ),
     )
 }
