@@ -3,7 +3,7 @@
 //! The table of sources and the timer wheel keep their entries here. Entries live in chunks of [`CHUNK`]; a number is that
 //! of the chunk and a place in it. A new value goes to the lowest chunk with room, so that the high ones empty, and an
 //! empty chunk is freed, but for one: a value that comes and goes alone allocates nothing. The look for that chunk is at a
-//! bit for each: sixty-four words for half a million values.
+//! bit for each: sixteen words for half a million values.
 //!
 //! Invariants:
 //! * Bit `n` of `room` says whether chunk `n` has a free place. A chunk that was freed has room, but no memory.
@@ -14,8 +14,8 @@
 
 use std::ops::{Index, IndexMut};
 
-/// How many values a chunk holds. Of timers, with 40 bytes each, that is five kilobytes.
-const CHUNK: usize = 128;
+/// How many values a chunk holds. Of timers, with 40 bytes each, that is five pages.
+const CHUNK: usize = 512;
 
 /// "No place": the end of a chunk's list of free places.
 const NONE: u32 = u32::MAX;

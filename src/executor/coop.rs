@@ -46,14 +46,14 @@ pub(crate) fn spend(cx: &Context<'_>) -> Poll<()> {
     }
 }
 
-/// Polls a task, or a root, with a budget of its own. `poll` doesn't panic.
+/// Polls a task, or a root, with a budget of its own; says whether it has spent that. `poll` doesn't panic.
 #[inline]
-pub(super) fn with_budget<R>(poll: impl FnOnce() -> R) -> R {
+pub(super) fn with_budget<R>(poll: impl FnOnce() -> R) -> (R, bool) {
     // The outer one is that of a task inside of which another runtime is driven.
     let outer = replace(|_| FULL);
     let polled = poll();
-    replace(|_| outer);
-    polled
+    let left = replace(|_| outer);
+    (polled, (1..=MOST_REFUSALS).contains(&left))
 }
 
 /// Returns what was left.

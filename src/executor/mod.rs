@@ -18,6 +18,7 @@ mod inbox;
 mod join;
 mod large;
 mod messages;
+mod owned;
 mod post;
 #[cfg(all(test, evbase_loom))]
 mod post_models;
@@ -33,7 +34,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::mem::ManuallyDrop;
-use std::ptr;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::task::Context;
@@ -48,7 +48,8 @@ pub(crate) use task::is_task_waker;
 use crate::sync::Arc;
 use cells::Cells;
 use messages::Messages;
-use task::{End, Header, HomeWord, MOST_SLOTS, RawTask, Run};
+use owned::Owned;
+use task::{End, HomeWord, RawTask, Run};
 
 /// The books of an executor: written at home, read anywhere.
 #[derive(Debug, Default)]
@@ -81,101 +82,22 @@ pub(crate) trait Root {
     fn poll(&mut self, cx: &mut Context<'_>) -> bool;
 }
 
+/// A ready queue of that size keeps its memory; that of a larger one goes back by halves while it is nearly empty.
+const READY_KEPT: usize = 1024;
+
 /// Home's half. It is not `Send`: it stays on the thread where it was made.
 pub(crate) struct Executor {
     inbox: Arc<Inbox>,
     messages: Messages,
     /// Home has looked at the gate after a stop: no task comes through it any more but with the messages it has.
     all_work_taken: Cell<bool>,
-    /// The places in home's list of the tasks to poll, and `ROOT`.
-    ready: RefCell<VecDeque<u32>>,
+    /// The tasks to poll, `root` among them.
+    ready: RefCell<VecDeque<RawTask>>,
     owned: RefCell<Owned>,
     /// Stands for the future of `block_on`; its own future is never polled.
     root: RawTask,
     closing: Cell<bool>,
     cells: Cells,
-}
-
-/// The place of the root, which isn't in the list.
-const ROOT: u32 = MOST_SLOTS;
-
-/// The tasks whose futures live, each with a reference of home's.
-#[derive(Default)]
-struct Owned {
-    slots: Vec<Slot>,
-    free: Option<u32>,
-    len: usize,
-}
-
-/// A task, or the next free slot: one word, since there is one for each task. Tasks are aligned, so a free slot is odd.
-#[derive(Clone, Copy)]
-struct Slot(*mut Header);
-
-impl Slot {
-    fn free(next: Option<u32>) -> Self {
-        let next = next.map_or(0, |next| next as usize + 1);
-        Self(ptr::without_provenance_mut(next << 1 | 1))
-    }
-
-    /// The task, or the next free slot.
-    fn get(self) -> Result<RawTask, Option<u32>> {
-        match self.0.addr() {
-            odd if odd & 1 == 1 => Err((odd >> 1).checked_sub(1).map(|next| next as u32)),
-            _ => RawTask::from_raw(self.0).ok_or(None),
-        }
-    }
-}
-
-impl Owned {
-    fn insert(&mut self, task: RawTask) -> u32 {
-        self.len += 1;
-        match self.free {
-            Some(slot) => {
-                let place = &mut self.slots[slot as usize];
-                let Err(next) = place.get() else {
-                    unreachable!("evbase: the free list names a slot with a task")
-                };
-                self.free = next;
-                *place = Slot(task.as_raw());
-                slot
-            }
-            None => {
-                let slot = u32::try_from(self.slots.len()).ok().filter(|slot| *slot < MOST_SLOTS);
-                self.slots.push(Slot(task.as_raw()));
-                slot.expect("evbase: too many tasks: there is room for 2^29")
-            }
-        }
-    }
-
-    fn get(&self, slot: u32) -> RawTask {
-        match self.slots[slot as usize].get() {
-            Ok(task) => task,
-            Err(_) => unreachable!("evbase: the ready queue names a free slot"),
-        }
-    }
-
-    fn remove(&mut self, slot: u32) {
-        self.slots[slot as usize] = Slot::free(self.free);
-        self.free = Some(slot);
-        self.len -= 1;
-        if self.len == 0 {
-            self.slots.clear();
-            self.slots.shrink_to(1024);
-            self.free = None;
-        }
-    }
-
-    fn last(&mut self) -> Option<RawTask> {
-        while let Some(slot) = self.slots.last() {
-            if let Ok(task) = slot.get() {
-                return Some(task);
-            }
-            self.slots.pop();
-            // It may name the slot that went. What else it names is found, and popped, here later.
-            self.free = None;
-        }
-        None
-    }
 }
 
 impl Executor {
@@ -184,7 +106,6 @@ impl Executor {
         let root = task::new_at_home(std::future::pending::<()>(), &inbox, &cells);
         // SAFETY: the task was just made; its join handle's reference goes with the handle, home's is kept in `root`.
         unsafe {
-            root.home().set_slot(ROOT);
             drop(JoinHandle::<()>::new(root));
         }
         Self {
@@ -201,7 +122,7 @@ impl Executor {
 
     /// How many futures live here; the one of `block_on` doesn't count.
     pub(crate) fn tasks(&self) -> usize {
-        self.owned.borrow().len
+        self.owned.borrow().len()
     }
 
     /// Whether a task lives here, or one that was accepted may be on its way.
@@ -226,7 +147,7 @@ impl Executor {
         // SAFETY: just made, with home's reference and the handle's; this is home, since `self` is not `Send`.
         unsafe {
             self.accept(task);
-            self.queue(task.home());
+            self.queue(task, task.home());
             Ok(JoinHandle::new(task))
         }
     }
@@ -282,64 +203,74 @@ impl Executor {
         self.messages.is_empty() && self.inbox.park(seen)
     }
 
-    /// Polls ready tasks, oldest first, at most `limit` times, while `go_on` says so, and not after the root's end.
+    /// Polls ready tasks, oldest first, at most `limit` times, while `go_on` says so, and not after the root's end; nor after a
+    /// poll that has spent its budget, which may have taken as long as very many others.
     /// Returns the number of polls, and whether the root ended.
     pub(crate) fn run(&self, limit: u32, mut root: Option<&mut dyn Root>, go_on: impl Fn() -> bool) -> (u32, bool) {
         let mut polls = 0;
-        let mut root_done = false;
-        while polls < limit && !root_done && go_on() {
-            let Some(slot) = self.ready.borrow_mut().pop_front() else {
+        let (mut root_done, mut spent) = (false, false);
+        while polls < limit && !root_done && !spent && go_on() {
+            let Some(task) = self.ready.borrow_mut().pop_front() else {
                 break;
             };
             polls += 1;
-            if slot == ROOT {
+            if task == self.root {
                 match root.as_deref_mut() {
-                    Some(root) => root_done = self.poll_root(root),
+                    Some(root) => (root_done, spent) = self.poll_root(root),
                     // A late wake-up of a root that has ended.
                     // SAFETY: home, which holds a reference to its root task.
                     None => unsafe { self.root.home().set_run(Run::Idle) },
                 }
             } else {
-                let task = self.owned.borrow().get(slot);
                 // SAFETY: home; the queue names tasks whose futures live, and home's reference with them.
-                unsafe { self.poll_task(task) };
+                spent = unsafe { self.poll_task(task) };
             }
         }
         self.inbox.counts().polls.add(polls.into());
+        let mut ready = self.ready.borrow_mut();
+        if ready.capacity() > READY_KEPT && ready.len() < ready.capacity() / 8 {
+            let half = ready.capacity() / 2;
+            ready.shrink_to(half);
+        }
         (polls, root_done)
     }
 
+    /// True when it has spent its budget.
+    ///
     /// # Safety
     ///
     /// Home; the task's future lives and is not under poll.
-    unsafe fn poll_task(&self, task: RawTask) {
+    unsafe fn poll_task(&self, task: RawTask) -> bool {
         // SAFETY: the caller's promise.
         unsafe {
             if task.state().is_aborted() {
-                return self.cancel(task);
+                self.cancel(task);
+                return false;
             }
             task.home().set_run(Run::Running);
-            match coop::with_budget(|| task.poll()) {
+            let (polled, spent) = coop::with_budget(|| task.poll());
+            match polled {
                 None => self.suspend(task),
                 Some(end) => self.finish(task, end),
             }
+            spent
         }
     }
 
-    /// True when the root has come to its end.
-    fn poll_root(&self, root: &mut dyn Root) -> bool {
+    /// Whether the root has come to its end, and whether it has spent its budget.
+    fn poll_root(&self, root: &mut dyn Root) -> (bool, bool) {
         // SAFETY: `self` holds a reference to its root task, and this is home. The waker is not dropped, and lives for
         // the poll only.
         unsafe {
             self.root.home().set_run(Run::Running);
             let waker = ManuallyDrop::new(self.root.borrowed_waker());
-            let done = coop::with_budget(|| root.poll(&mut Context::from_waker(&waker)));
+            let (done, spent) = coop::with_budget(|| root.poll(&mut Context::from_waker(&waker)));
             if done {
                 self.root.home().set_run(Run::Idle);
             } else {
                 self.suspend(self.root);
             }
-            done
+            (done, spent)
         }
     }
 
@@ -358,15 +289,15 @@ impl Executor {
         // SAFETY: the caller's promise.
         let home = unsafe { task.home() };
         if home.run() == Run::RunningWoken && !self.closing.get() {
-            self.queue(home);
+            self.queue(task, home);
         } else {
             home.set_run(Run::Idle);
         }
     }
 
-    fn queue(&self, home: &HomeWord) {
+    fn queue(&self, task: RawTask, home: &HomeWord) {
         home.set_run(Run::Queued);
-        self.ready.borrow_mut().push_back(home.slot());
+        self.ready.borrow_mut().push_back(task);
     }
 
     /// Schedules a task.
@@ -378,7 +309,7 @@ impl Executor {
         // SAFETY: the caller's promise.
         let home = unsafe { task.home() };
         match home.run() {
-            Run::Idle if !self.closing.get() => self.queue(home),
+            Run::Idle if !self.closing.get() => self.queue(task, home),
             Run::Running => home.set_run(Run::RunningWoken),
             // Queued already; or done, or about to be cancelled; or its own arrival will queue it.
             _ => {}
@@ -402,7 +333,7 @@ impl Executor {
                     if self.closing.get() {
                         self.cancel(task);
                     } else {
-                        self.queue(task.home());
+                        self.queue(task, task.home());
                     }
                 }
                 Run::Done | Run::Failed => {
@@ -476,7 +407,7 @@ impl Executor {
     pub(crate) fn cancel_all(&self, go_on: impl Fn() -> bool) {
         debug_assert!(self.closing.get());
         while go_on() {
-            let Some(task) = self.owned.borrow_mut().last() else {
+            let Some(task) = self.owned.borrow().any() else {
                 break;
             };
             // SAFETY: home, outside of any poll, and the ready queue is empty for good.

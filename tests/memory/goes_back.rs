@@ -14,7 +14,7 @@ use crate::support::{Random, alone, heap_bytes, limit_descriptors, poll_here};
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// What may be on the heap more than before: tables that grow once, and a free list that keeps some.
-const SOME: isize = 64 << 10;
+const SOME: isize = 128 << 10;
 
 #[track_caller]
 fn assert_gone(before: isize) {
@@ -131,7 +131,7 @@ fn very_many_ended_tasks_and_the_queue_they_stood_in_while_one_stays() {
             .block_on(async {
                 let tasks: Vec<_> = (0..A_MILLION).map(|_| evbase::spawn_local(async {})).collect();
                 assert!(
-                    heap_bytes() - before > SOME,
+                    heap_bytes() - before > 4 * SOME + (512 << 10),
                     "they are on the heap while they are ready"
                 );
                 for task in tasks {
@@ -140,16 +140,17 @@ fn very_many_ended_tasks_and_the_queue_they_stood_in_while_one_stays() {
             })
             .unwrap();
         runtime.block_on(yield_now()).unwrap();
-        assert_gone(before);
+        // The memory of some tasks is kept for the next ones.
+        assert_gone(before + (512 << 10));
         assert!(!stays.is_finished());
     });
 }
 
 #[test]
 fn a_thousand_closed_sources_while_one_stays() {
-    const PAIRS: usize = 500;
+    const PAIRS: usize = 1500;
     alone(|| {
-        limit_descriptors(4096);
+        limit_descriptors(2 * PAIRS + 500);
         let runtime = Runtime::new().unwrap();
         let make = || UnixStream::pair().map(|(one, other)| [one, other].map(|end| AsyncFd::new(end).unwrap()));
         let (before, with_all) = runtime
@@ -169,8 +170,8 @@ fn a_thousand_closed_sources_while_one_stays() {
                 (left - before, with_all - before)
             })
             .unwrap();
-        // A tenth of what they took: one that stays keeps a table of a few.
-        assert!(before * 10 < with_all, "{before} bytes are left of {with_all}");
+        // A fifth of what they took: one that stays keeps a table of some hundred.
+        assert!(before * 5 < with_all, "{before} bytes are left of {with_all}");
     });
 }
 
