@@ -50,9 +50,12 @@ impl Grid {
     #[inline]
     pub(super) fn round_up(self, deadline: u64) -> u64 {
         let point = match self {
-            Grid::EXACT => Some(deadline),
+            Grid::EXACT => return deadline,
             Grid::MOST_LATE => deadline.div_ceil(MOST_LATE).checked_mul(MOST_LATE),
-            Grid(bits) => deadline.checked_next_multiple_of(1 << bits),
+            Grid(bits) => {
+                let rest = (1 << bits) - 1;
+                deadline.checked_add(rest).map(|after| after & !rest)
+            }
         };
         // Where time ends, it isn't rounded.
         point.unwrap_or(deadline)

@@ -46,14 +46,26 @@ pub(crate) fn spend(cx: &Context<'_>) -> Poll<()> {
     }
 }
 
-/// Polls a task, or a root, with a budget of its own; says whether it has spent that. `poll` doesn't panic.
+/// Gives the next poll its budget: within `while_polling`.
 #[inline]
-pub(super) fn with_budget<R>(poll: impl FnOnce() -> R) -> (R, bool) {
+pub(super) fn refill() {
+    replace(|_| FULL);
+}
+
+/// Whether the last poll has spent its budget.
+#[inline]
+pub(super) fn is_spent() -> bool {
+    (1..=MOST_REFUSALS).contains(&replace(|left| left))
+}
+
+/// Does some polls, each of which gets its budget by `refill`. `polls` doesn't panic.
+#[inline]
+pub(super) fn while_polling<R>(polls: impl FnOnce() -> R) -> R {
     // The outer one is that of a task inside of which another runtime is driven.
-    let outer = replace(|_| FULL);
-    let polled = poll();
-    let left = replace(|_| outer);
-    (polled, (1..=MOST_REFUSALS).contains(&left))
+    let outer = replace(|left| left);
+    let polled = polls();
+    replace(|_| outer);
+    polled
 }
 
 /// Returns what was left.

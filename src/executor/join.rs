@@ -143,21 +143,22 @@ impl<T> JoinHandle<T> {
         self.task.as_ref().and_then(|task| unsafe { task.0.inbox() }.owner())
     }
 
-    /// Takes the output, if the task has ended.
-    fn take(&mut self) -> Option<Result<T, JoinError>> {
+    /// Takes the output.
+    ///
+    /// # Safety
+    ///
+    /// The caller has seen that the task is complete, or there is none.
+    #[track_caller]
+    unsafe fn take(&mut self) -> Result<T, JoinError> {
         assert!(!self.taken, "evbase: a JoinHandle was polled after it gave its output");
-        let output = match &self.task {
-            None => Some(Err(JoinError::cancelled())),
-            Some(task) if task.is_complete() => {
-                let mut output = None;
-                // SAFETY: after COMPLETE the output is the join handle's, which has `T` from its construction.
-                unsafe { task.0.take_output(&mut output) };
-                output
-            }
-            Some(_) => return None,
-        };
         self.taken = true;
-        output
+        let Some(task) = &self.task else {
+            return Err(JoinError::cancelled());
+        };
+        let mut output = None;
+        // SAFETY: the caller's promise: after COMPLETE the output is the join handle's, which has `T` from its construction.
+        unsafe { task.0.take_output(&mut output) };
+        output.expect("evbase: a task that has ended has an output")
     }
 
     /// Leaves the waker in the join cell. False: the task has ended meanwhile.
@@ -196,10 +197,8 @@ impl<T> Future for JoinHandle<T> {
             return Poll::Pending;
         }
         ready!(coop::spend(cx));
-        match self.take() {
-            Some(output) => Poll::Ready(output),
-            None => unreachable!("evbase: a task was complete, and then not"),
-        }
+        // SAFETY: `is_finished`, or `register`, has seen it.
+        Poll::Ready(unsafe { self.take() })
     }
 }
 
@@ -215,11 +214,21 @@ impl<T> Drop for JoinHandle<T> {
                 Detached::Gone => std::mem::forget(held),
                 Detached::WithWaker => drop(task.join_cell().with_mut(|cell| (*cell).take())),
                 Detached::Complete if self.taken => {}
-                // The user's destructor: what it throws ends here, as it does at home.
-                Detached::Complete => drop(guard::run(|| task.drop_output())),
+                Detached::Complete => drop_untaken(task),
             }
         }
     }
+}
+
+/// Drops an output that nobody took. That is the user's destructor: what it throws ends here, as it does at home.
+///
+/// # Safety
+///
+/// The join handle, after COMPLETE.
+#[cold]
+unsafe fn drop_untaken(task: RawTask) {
+    // SAFETY: the caller's promise.
+    guard::run(|| unsafe { task.drop_output() });
 }
 
 impl AbortHandle {

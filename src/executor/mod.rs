@@ -207,25 +207,30 @@ impl Executor {
     /// poll that has spent its budget, which may have taken as long as very many others.
     /// Returns the number of polls, and whether the root ended.
     pub(crate) fn run(&self, limit: u32, mut root: Option<&mut dyn Root>, go_on: impl Fn() -> bool) -> (u32, bool) {
-        let mut polls = 0;
-        let (mut root_done, mut spent) = (false, false);
-        while polls < limit && !root_done && !spent && go_on() {
-            let Some(task) = self.ready.borrow_mut().pop_front() else {
-                break;
-            };
-            polls += 1;
-            if task == self.root {
-                match root.as_deref_mut() {
-                    Some(root) => (root_done, spent) = self.poll_root(root),
-                    // A late wake-up of a root that has ended.
-                    // SAFETY: home, which holds a reference to its root task.
-                    None => unsafe { self.root.home().set_run(Run::Idle) },
+        let (mut polls, mut root_done) = (0, false);
+        coop::while_polling(|| {
+            while polls < limit && go_on() {
+                let Some(task) = self.ready.borrow_mut().pop_front() else {
+                    break;
+                };
+                polls += 1;
+                coop::refill();
+                if task == self.root {
+                    match root.as_deref_mut() {
+                        Some(root) => root_done = self.poll_root(root),
+                        // A late wake-up of a root that has ended.
+                        // SAFETY: home, which holds a reference to its root task.
+                        None => unsafe { self.root.home().set_run(Run::Idle) },
+                    }
+                } else {
+                    // SAFETY: home; the queue names tasks whose futures live, and home's reference with them.
+                    unsafe { self.poll_task(task) };
                 }
-            } else {
-                // SAFETY: home; the queue names tasks whose futures live, and home's reference with them.
-                spent = unsafe { self.poll_task(task) };
+                if root_done || coop::is_spent() {
+                    break;
+                }
             }
-        }
+        });
         self.inbox.counts().polls.add(polls.into());
         let mut ready = self.ready.borrow_mut();
         if ready.capacity() > READY_KEPT && ready.len() < ready.capacity() / 8 {
@@ -235,42 +240,37 @@ impl Executor {
         (polls, root_done)
     }
 
-    /// True when it has spent its budget.
-    ///
     /// # Safety
     ///
     /// Home; the task's future lives and is not under poll.
-    unsafe fn poll_task(&self, task: RawTask) -> bool {
+    unsafe fn poll_task(&self, task: RawTask) {
         // SAFETY: the caller's promise.
         unsafe {
             if task.state().is_aborted() {
-                self.cancel(task);
-                return false;
+                return self.cancel(task);
             }
             task.home().set_run(Run::Running);
-            let (polled, spent) = coop::with_budget(|| task.poll());
-            match polled {
+            match task.poll() {
                 None => self.suspend(task),
                 Some(end) => self.finish(task, end),
             }
-            spent
         }
     }
 
-    /// Whether the root has come to its end, and whether it has spent its budget.
-    fn poll_root(&self, root: &mut dyn Root) -> (bool, bool) {
+    /// True when the root has come to its end.
+    fn poll_root(&self, root: &mut dyn Root) -> bool {
         // SAFETY: `self` holds a reference to its root task, and this is home. The waker is not dropped, and lives for
         // the poll only.
         unsafe {
             self.root.home().set_run(Run::Running);
             let waker = ManuallyDrop::new(self.root.borrowed_waker());
-            let (done, spent) = coop::with_budget(|| root.poll(&mut Context::from_waker(&waker)));
+            let done = root.poll(&mut Context::from_waker(&waker));
             if done {
                 self.root.home().set_run(Run::Idle);
             } else {
                 self.suspend(self.root);
             }
-            (done, spent)
+            done
         }
     }
 
@@ -355,10 +355,10 @@ impl Executor {
     /// # Safety
     ///
     /// Home; the caller has home's reference and gives it away.
+    #[inline]
     unsafe fn accept(&self, task: RawTask) {
-        let slot = self.owned.borrow_mut().insert(task);
         // SAFETY: the caller's promise.
-        unsafe { task.home().set_slot(slot) };
+        unsafe { self.owned.borrow_mut().insert(task) };
         self.inbox.counts().accepted.add(1);
     }
 
@@ -390,7 +390,7 @@ impl Executor {
         // SAFETY: the caller's promise; home's reference, held by the list until here, is given back by `complete`.
         unsafe {
             task.home().set_run(run);
-            self.owned.borrow_mut().remove(task.home().slot());
+            self.owned.borrow_mut().remove(task);
             task.complete();
         }
     }
@@ -407,7 +407,7 @@ impl Executor {
     pub(crate) fn cancel_all(&self, go_on: impl Fn() -> bool) {
         debug_assert!(self.closing.get());
         while go_on() {
-            let Some(task) = self.owned.borrow().any() else {
+            let Some(task) = self.owned.borrow_mut().any() else {
                 break;
             };
             // SAFETY: home, outside of any poll, and the ready queue is empty for good.

@@ -1,38 +1,24 @@
-//! The tasks whose futures live: a table from slots to tasks, whose memory goes back while other tasks stay.
+//! The tasks whose futures live: a table of them, in which each task knows its slot.
 //!
-//! Slots lie in chunks of [`CHUNK`]. A new task goes to the lowest chunk with room, so that the high ones empty; an empty
-//! chunk is freed, but for the lowest, so that a task that comes and goes alone allocates nothing.
-//!
-//! Invariants:
-//! * Bit `n` of `room` says whether chunk `n` has a free slot; a chunk without memory has.
-//! * No word of `room` below `lowest` has a bit set.
+//! Its memory goes back while some stay: when seven of eight slots are free, those that aren't move together.
 
 use std::ptr;
 
 use super::task::{Header, MOST_SLOTS, RawTask};
 
-/// How many slots a chunk has: a page.
-const CHUNK: usize = 512;
+/// A table of so many slots keeps its memory.
+const KEPT: usize = 1024;
 
-/// See the module.
+/// See the module. It has a reference to each task: home's.
 #[derive(Default)]
 pub(super) struct Owned {
-    chunks: Vec<Chunk>,
-    room: Vec<u64>,
-    lowest: usize,
-    len: usize,
-}
-
-#[derive(Default)]
-struct Chunk {
     slots: Vec<Slot>,
     /// The head of the list of free ones among `slots`.
     free: Option<u32>,
-    used: usize,
+    len: usize,
 }
 
-/// A task, or the next free slot of its chunk: one word, since there is one for each task. Tasks are aligned, so a free slot
-/// is odd.
+/// A task, or the next free slot: one word, since there is one for each task. Tasks are aligned, so a free slot is odd.
 #[derive(Clone, Copy)]
 struct Slot(*mut Header);
 
@@ -56,102 +42,85 @@ impl Owned {
         self.len
     }
 
-    /// Takes a task in; returns its slot.
+    /// Takes a task in, and tells it its slot.
+    ///
+    /// # Safety
+    ///
+    /// Home; the task is home's to keep, with a reference, until it is removed.
     #[inline]
-    pub(super) fn insert(&mut self, task: RawTask) -> u32 {
-        let number = self.chunk_with_room();
-        let chunk = &mut self.chunks[number];
-        let slot = match chunk.free {
+    pub(super) unsafe fn insert(&mut self, task: RawTask) {
+        self.len += 1;
+        let slot = match self.free {
             Some(slot) => {
-                let place = &mut chunk.slots[slot as usize];
+                let place = &mut self.slots[slot as usize];
                 let Err(next) = place.get() else {
                     unreachable!("evbase: the list of free slots names one with a task")
                 };
-                chunk.free = next;
+                self.free = next;
                 *place = Slot(task.as_raw());
-                slot as usize
+                slot
             }
             None => {
-                chunk.slots.push(Slot(task.as_raw()));
-                chunk.slots.len() - 1
+                let slot = u32::try_from(self.slots.len()).ok().filter(|slot| *slot < MOST_SLOTS);
+                self.slots.push(Slot(task.as_raw()));
+                slot.expect("evbase: too many tasks: there is room for 2^29")
             }
         };
-        chunk.used += 1;
-        if chunk.used == CHUNK {
-            self.room[number / 64] &= !(1 << (number % 64));
-        }
-        self.len += 1;
-        (number * CHUNK + slot) as u32
+        // SAFETY: the caller's promise.
+        unsafe { task.home().set_slot(slot) };
     }
 
+    /// Gives a task back, with its reference.
+    ///
+    /// # Safety
+    ///
+    /// Home; the task is in the table.
     #[inline]
-    pub(super) fn remove(&mut self, slot: u32) {
-        let (number, slot) = (slot as usize / CHUNK, slot as usize % CHUNK);
-        let chunk = &mut self.chunks[number];
-        chunk.slots[slot] = Slot::free(chunk.free);
-        chunk.free = Some(slot as u32);
-        if chunk.used == CHUNK {
-            self.room[number / 64] |= 1 << (number % 64);
-            self.lowest = self.lowest.min(number / 64);
-        }
-        chunk.used -= 1;
+    pub(super) unsafe fn remove(&mut self, task: RawTask) {
+        // SAFETY: the caller's promise.
+        let slot = unsafe { task.home() }.slot();
+        self.slots[slot as usize] = Slot::free(self.free);
+        self.free = Some(slot);
         self.len -= 1;
-        if chunk.used == 0 && number > 0 {
-            self.release(number);
+        // Now and then is enough.
+        if self.len.is_multiple_of(KEPT / 8) {
+            self.close_ranks_if_few();
         }
     }
 
-    /// One of them, if there is one.
-    pub(super) fn any(&self) -> Option<RawTask> {
-        let chunk = self.chunks.iter().rev().find(|chunk| chunk.used > 0)?;
-        chunk.slots.iter().rev().find_map(|slot| slot.get().ok())
-    }
-
-    #[inline]
-    fn chunk_with_room(&mut self) -> usize {
-        while let Some(word) = self.room.get(self.lowest) {
-            if *word != 0 {
-                return self.lowest * 64 + word.trailing_zeros() as usize;
+    /// One of the tasks, if there is one.
+    pub(super) fn any(&mut self) -> Option<RawTask> {
+        while let Some(slot) = self.slots.last() {
+            if let Ok(task) = slot.get() {
+                return Some(task);
             }
-            self.lowest += 1;
+            self.slots.pop();
+            // It may name the slot that went. What else it names is found, and popped, here later.
+            self.free = None;
         }
-        self.add_chunk()
+        None
     }
 
+    /// Moves the tasks together and gives the rest of the memory back, if most of it is free.
     #[cold]
-    fn add_chunk(&mut self) -> usize {
-        let number = self.chunks.len();
-        assert!(
-            number < MOST_SLOTS as usize / CHUNK,
-            "evbase: too many tasks: there is room for 2^29"
-        );
-        self.chunks.push(Chunk::default());
-        self.room.resize(number / 64 + 1, 0);
-        self.room[number / 64] |= 1 << (number % 64);
-        self.lowest = number / 64;
-        number
-    }
-
-    /// Frees the memory of a chunk that is empty, and of those at the end that are.
-    #[cold]
-    fn release(&mut self, number: usize) {
-        self.chunks[number] = Chunk::default();
-        while self.chunks.len() > 1 && self.chunks.last().is_some_and(|chunk| chunk.slots.capacity() == 0) {
-            self.chunks.pop();
-            let last = self.chunks.len();
-            self.room[last / 64] &= !(1 << (last % 64));
+    fn close_ranks_if_few(&mut self) {
+        if self.slots.len() <= KEPT || self.len >= self.slots.len() / 8 {
+            return;
         }
-        self.room.truncate(self.chunks.len().div_ceil(64));
-        self.lowest = self.lowest.min(self.room.len());
-        if self.chunks.len() < self.chunks.capacity() / 4 {
-            self.chunks.shrink_to(self.chunks.len() * 2);
-            self.room.shrink_to(self.room.len() * 2);
+        self.slots.retain(|slot| slot.get().is_ok());
+        self.free = None;
+        self.slots.shrink_to(KEPT);
+        for (slot, task) in self.slots.iter().enumerate() {
+            if let Ok(task) = task.get() {
+                // SAFETY: home, where `remove` is called; the table has a reference to each task in it.
+                unsafe { task.home().set_slot(slot as u32) };
+            }
         }
     }
 
-    /// For how many slots there is memory.
+    /// For how many tasks there is memory.
     #[cfg(all(test, not(evbase_loom)))]
     pub(super) fn capacity(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.slots.capacity()).sum()
+        self.slots.capacity()
     }
 }
