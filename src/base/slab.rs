@@ -1,9 +1,9 @@
 //! A slab: values under small numbers, whose memory goes back while others stay.
 //!
-//! The table of sources and the timer wheel keep their entries here. Entries live in chunks of [`CHUNK`]; a number is that
-//! of the chunk and a place in it. A new value goes to the lowest chunk with room, so that the high ones empty, and an
-//! empty chunk is freed, but for one: a value that comes and goes alone allocates nothing. The look for that chunk is at a
-//! bit for each: sixteen words for half a million values.
+//! The table of sources and the timer wheel keep their entries here. Values live in chunks of [`CHUNK`]; a number is that of
+//! the chunk and a place in it. A new value goes to the lowest chunk with room, so that the high ones empty, and an empty
+//! chunk is freed, but for one: a value that comes and goes alone allocates nothing. A chunk knows its free places by a bit
+//! each, and the slab the chunks with room: a word for four thousand values.
 //!
 //! Invariants:
 //! * Bit `n` of `room` says whether chunk `n` has a free place. A chunk that was freed has room, but no memory.
@@ -14,45 +14,28 @@
 
 use std::ops::{Index, IndexMut};
 
-/// How many values a chunk holds. Of timers, with 40 bytes each, that is five pages.
-const CHUNK: usize = 512;
-
-/// "No place": the end of a chunk's list of free places.
-const NONE: u32 = u32::MAX;
-
-/// A place of a chunk. For most values it is no larger than the value: `Free` fits beside what a value can't be.
-#[derive(Debug)]
-enum Entry<T> {
-    /// With the next free place of this chunk.
-    Free(u32),
-    Used(T),
-}
+/// How many values a chunk holds.
+const CHUNK: usize = u64::BITS as usize;
 
 #[derive(Debug)]
 struct Chunk<T> {
-    /// Those places that were used since it was allocated; never more than [`CHUNK`].
-    entries: Vec<Entry<T>>,
-    /// The head of the list of free places among `entries`.
-    free: u32,
-    used: u32,
+    /// `None`: it was freed, or never used.
+    values: Option<Box<[Option<T>; CHUNK]>>,
+    /// A bit for each free place.
+    free: u64,
 }
 
 impl<T> Chunk<T> {
+    const EMPTY: u64 = u64::MAX;
+
     const NEW: Chunk<T> = Chunk {
-        entries: Vec::new(),
-        free: NONE,
-        used: 0,
+        values: None,
+        free: Self::EMPTY,
     };
 
-    /// Puts a value after the others.
     #[cold]
-    fn push(&mut self, value: T, whole: bool) -> u32 {
-        if whole && self.entries.is_empty() {
-            // The first chunk grows with what is in it, for most slabs are small; the others have their size at once.
-            self.entries.reserve_exact(CHUNK);
-        }
-        self.entries.push(Entry::Used(value));
-        self.entries.len() as u32 - 1
+    fn allocate(&mut self) -> &mut [Option<T>; CHUNK] {
+        self.values.insert(Box::new([const { None }; CHUNK]))
     }
 }
 
@@ -84,58 +67,42 @@ impl<T> Slab<T> {
 
     #[inline]
     pub(super) fn get(&self, index: u32) -> Option<&T> {
-        let (chunk, place) = split(index);
-        match self.chunks.get(chunk)?.entries.get(place)? {
-            Entry::Used(value) => Some(value),
-            Entry::Free(_) => None,
-        }
+        let (number, place) = split(index);
+        self.chunks.get(number)?.values.as_ref()?[place].as_ref()
     }
 
     #[inline]
     pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
-        let (chunk, place) = split(index);
-        match self.chunks.get_mut(chunk)?.entries.get_mut(place)? {
-            Entry::Used(value) => Some(value),
-            Entry::Free(_) => None,
-        }
+        let (number, place) = split(index);
+        self.chunks.get_mut(number)?.values.as_mut()?[place].as_mut()
     }
 
     /// The number that the next [`insert`](Slab::insert) will give.
     pub(super) fn next_index(&mut self) -> u32 {
         let number = self.chunk_with_room();
-        let chunk = &self.chunks[number];
-        let place = if chunk.free == NONE {
-            chunk.entries.len() as u32
-        } else {
-            chunk.free
-        };
-        (number * CHUNK) as u32 + place
+        join(number, self.chunks[number].free.trailing_zeros() as usize)
     }
 
     #[inline]
     pub(super) fn insert(&mut self, value: T) -> u32 {
         let number = self.chunk_with_room();
         let chunk = &mut self.chunks[number];
-        let place = match chunk.entries.get_mut(chunk.free as usize) {
-            Some(entry) => {
-                let Entry::Free(next) = *entry else {
-                    unreachable!("the list of free places has none that are used")
-                };
-                *entry = Entry::Used(value);
-                std::mem::replace(&mut chunk.free, next)
-            }
-            None => chunk.push(value, number > 0),
-        };
-        if chunk.used == 0 {
+        if chunk.free == Chunk::<T>::EMPTY {
             // If it was kept, it no longer is; if it is new, no other one is kept, which would have had room.
             self.spare = None;
         }
-        chunk.used += 1;
-        if chunk.used as usize == CHUNK {
-            self.room[number / 64] &= !(1 << (number % 64));
+        let place = chunk.free.trailing_zeros() as usize % CHUNK;
+        chunk.free &= chunk.free - 1;
+        let values = match &mut chunk.values {
+            Some(values) => &mut **values,
+            None => chunk.allocate(),
+        };
+        values[place] = Some(value);
+        if chunk.free == 0 {
+            self.room[number / CHUNK] &= !(1 << (number % CHUNK));
         }
         self.len += 1;
-        (number * CHUNK) as u32 + place
+        join(number, place)
     }
 
     #[inline]
@@ -148,54 +115,40 @@ impl<T> Slab<T> {
     pub(super) fn remove_if(&mut self, index: u32, is_meant: impl FnOnce(&T) -> bool) -> Option<T> {
         let (number, place) = split(index);
         let chunk = self.chunks.get_mut(number)?;
-        let entry = chunk.entries.get_mut(place)?;
-        if !matches!(entry, Entry::Used(value) if is_meant(value)) {
-            return None;
+        let value = chunk.values.as_mut()?[place].take_if(|value| is_meant(value))?;
+        if chunk.free == 0 {
+            self.room[number / CHUNK] |= 1 << (number % CHUNK);
+            self.lowest = self.lowest.min(number / CHUNK);
         }
-        let entry = std::mem::replace(entry, Entry::Free(chunk.free));
-        chunk.free = place as u32;
-        if chunk.used as usize == CHUNK {
-            self.room[number / 64] |= 1 << (number % 64);
-            self.lowest = self.lowest.min(number / 64);
-        }
-        chunk.used -= 1;
+        chunk.free |= 1 << place;
         self.len -= 1;
-        if chunk.used == 0 {
+        if chunk.free == Chunk::<T>::EMPTY {
             match self.spare {
                 None => self.spare = Some(number),
                 Some(other) => self.free_higher(number, other),
             }
         }
-        match entry {
-            Entry::Used(value) => Some(value),
-            Entry::Free(_) => None,
-        }
+        Some(value)
     }
 
     /// All values, with their numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         let all = self.chunks.iter().enumerate().flat_map(|(number, chunk)| {
-            let places = chunk.entries.iter().enumerate();
-            places.map(move |(place, entry)| ((number * CHUNK + place) as u32, entry))
+            let places = chunk.values.iter().flat_map(|values| values.iter()).enumerate();
+            places.map(move |(place, value)| (join(number, place), value))
         });
-        all.filter_map(|(index, entry)| match entry {
-            Entry::Used(value) => Some((index, value)),
-            Entry::Free(_) => None,
-        })
+        all.filter_map(|(index, value)| Some((index, value.as_ref()?)))
     }
 
     pub(super) fn into_values(self) -> impl Iterator<Item = T> {
-        let entries = self.chunks.into_iter().flat_map(|chunk| chunk.entries);
-        entries.filter_map(|entry| match entry {
-            Entry::Used(value) => Some(value),
-            Entry::Free(_) => None,
-        })
+        let chunks = self.chunks.into_iter().filter_map(|chunk| chunk.values);
+        chunks.flat_map(|values| *values).flatten()
     }
 
     /// How many values there is memory for.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.entries.capacity()).sum()
+        self.chunks.iter().filter(|chunk| chunk.values.is_some()).count() * CHUNK
     }
 
     /// The number of the lowest chunk with room.
@@ -203,7 +156,7 @@ impl<T> Slab<T> {
     fn chunk_with_room(&mut self) -> usize {
         while let Some(word) = self.room.get(self.lowest) {
             if *word != 0 {
-                return self.lowest * 64 + word.trailing_zeros() as usize;
+                return self.lowest * CHUNK + word.trailing_zeros() as usize;
             }
             self.lowest += 1;
         }
@@ -214,11 +167,11 @@ impl<T> Slab<T> {
     fn add_chunk(&mut self) -> usize {
         let number = self.chunks.len();
         // As many values would need terabytes of memory.
-        assert!(number < NONE as usize / CHUNK, "fewer than 2^32 values");
+        assert!(number < u32::MAX as usize / CHUNK, "fewer than 2^32 values");
         self.chunks.push(Chunk::NEW);
-        self.room.resize(number / 64 + 1, 0);
-        self.room[number / 64] |= 1 << (number % 64);
-        self.lowest = number / 64;
+        self.room.resize(number / CHUNK + 1, 0);
+        self.room[number / CHUNK] |= 1 << (number % CHUNK);
+        self.lowest = number / CHUNK;
         number
     }
 
@@ -227,12 +180,12 @@ impl<T> Slab<T> {
     fn free_higher(&mut self, one: usize, other: usize) {
         self.spare = Some(one.min(other));
         self.chunks[one.max(other)] = Chunk::NEW;
-        while self.chunks.last().is_some_and(|chunk| chunk.entries.capacity() == 0) {
+        while self.chunks.last().is_some_and(|chunk| chunk.values.is_none()) {
             self.chunks.pop();
             let number = self.chunks.len();
-            self.room[number / 64] &= !(1 << (number % 64));
+            self.room[number / CHUNK] &= !(1 << (number % CHUNK));
         }
-        self.room.truncate(self.chunks.len().div_ceil(64));
+        self.room.truncate(self.chunks.len().div_ceil(CHUNK));
         self.lowest = self.lowest.min(self.room.len());
         if self.chunks.len() < self.chunks.capacity() / 4 {
             self.chunks.shrink_to(self.chunks.len() * 2);
@@ -258,8 +211,13 @@ impl<T> IndexMut<u32> for Slab<T> {
     }
 }
 
+/// The number of the chunk, and the place in it.
 fn split(index: u32) -> (usize, usize) {
     (index as usize / CHUNK, index as usize % CHUNK)
+}
+
+fn join(number: usize, place: usize) -> u32 {
+    (number * CHUNK + place) as u32
 }
 
 #[cfg(test)]
@@ -270,14 +228,13 @@ mod tests {
     fn check<T>(slab: &Slab<T>) {
         let mut empty_with_memory = Vec::new();
         for (number, chunk) in slab.chunks.iter().enumerate() {
-            let used = chunk
-                .entries
-                .iter()
-                .filter(|entry| matches!(entry, Entry::Used(_)))
-                .count();
-            assert_eq!(chunk.used as usize, used);
-            assert_eq!(slab.room[number / 64] >> (number % 64) & 1 == 1, used < CHUNK);
-            if used == 0 && chunk.entries.capacity() > 0 {
+            let used = chunk.values.iter().flat_map(|values| values.iter().enumerate());
+            let used = used
+                .filter(|(_, value)| value.is_some())
+                .fold(0, |bits, (place, _)| bits | 1 << place);
+            assert_eq!(chunk.free, !used);
+            assert_eq!(slab.room[number / 64] >> (number % 64) & 1 == 1, chunk.free != 0);
+            if used == 0 && chunk.values.is_some() {
                 empty_with_memory.push(number);
             }
         }
@@ -286,12 +243,6 @@ mod tests {
         let bits: u32 = slab.room.iter().map(|word| word.count_ones()).sum();
         assert!(bits as usize <= slab.chunks.len());
         assert_eq!(slab.iter().count(), slab.len());
-    }
-
-    #[cfg(target_pointer_width = "64")]
-    #[test]
-    fn an_entry_is_no_larger_than_a_value_with_something_that_it_cannot_be() {
-        assert_eq!(size_of::<Entry<(u64, std::task::Waker)>>(), 24);
     }
 
     #[test]
@@ -312,8 +263,8 @@ mod tests {
             assert!(slab.get(index).is_none());
             assert_eq!(slab.insert(value), index);
         }
-        assert_eq!(slab.remove(200), Some(200));
-        assert_eq!((slab.next_index(), slab.next_index(), slab.insert(1)), (200, 200, 200));
+        assert_eq!(slab.remove(100), Some(100));
+        assert_eq!((slab.next_index(), slab.next_index(), slab.insert(1)), (100, 100, 100));
         check(&slab);
     }
 

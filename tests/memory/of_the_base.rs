@@ -13,7 +13,7 @@ fn more_than(before: isize) -> usize {
 }
 
 const MANY: usize = 1_000_000;
-const LITTLE: usize = 256 * 1024;
+const LITTLE: usize = 384 * 1024;
 
 #[test]
 fn of_a_million_timers_all_are_cancelled_but_one_and_the_memory_goes_back() {
