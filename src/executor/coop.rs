@@ -1,6 +1,6 @@
-//! The budget of a poll: how often the futures under it may be ready before the task has to yield.
+//! The budget of a poll: how often the leaf futures that a task polls may be ready before it has to yield.
 //!
-//! Every future of this crate that is ready spends a unit before it says so, whatever it waited for. The executor gives a
+//! Every future of this crate spends a unit before it returns Ready, and returns Pending if none is left. The executor gives a
 //! full budget to each poll of a task or a root; outside of these nothing is spent.
 
 use std::cell::Cell;
@@ -8,17 +8,18 @@ use std::task::{Context, Poll};
 
 use crate::sync::thread_local;
 
-/// How many times a poll may find something ready.
+/// How many units a poll has.
 const BUDGET: u32 = 128;
-/// After so many refusals in one poll the budget is full again. Whoever polls on in spite of them is another executor inside
-/// of the task, say `futures::executor::block_on`: it can't yield to ours, and is not to go round for ever.
+/// After so many refusals in one poll the budget is full again. A task that polls on in spite of them runs another executor in
+/// its poll, say `futures::executor::block_on`: that can't yield to ours, and must not be refused for ever.
 const MOST_REFUSALS: u32 = 64;
 
 const FULL: u32 = BUDGET + MOST_REFUSALS;
-/// No task is being polled.
+/// The value while no task is being polled.
 const OUTSIDE: u32 = 0;
 
-// What is left: refusals, and above them units. Without a destructor, so that it is there for other thread-locals' ones.
+// What is left: `MOST_REFUSALS` plus the units; below that, refusals. Without a destructor, so that destructors of other
+// thread-locals can use it.
 #[cfg(not(evbase_loom))]
 thread_local! {
     static LEFT: Cell<u32> = const { Cell::new(OUTSIDE) };
@@ -29,12 +30,12 @@ thread_local! {
     static LEFT: Cell<u32> = Cell::new(OUTSIDE);
 }
 
-/// Spends one unit. With none left it is pending, and the task is woken at once: it is to yield.
+/// Spends one unit. With none left this wakes the task and is Pending: the caller returns that, and so yields.
 #[inline]
 pub(crate) fn spend(cx: &Context<'_>) -> Poll<()> {
     match replace(|left| match left {
         OUTSIDE => OUTSIDE,
-        // The last refusal.
+        // After the last refusal.
         1 => FULL,
         left => left - 1,
     }) {
@@ -46,7 +47,7 @@ pub(crate) fn spend(cx: &Context<'_>) -> Poll<()> {
     }
 }
 
-/// Gives the next poll its budget: within `while_polling`.
+/// Gives the next poll its budget. Within `while_polling`.
 #[inline]
 pub(super) fn refill() {
     replace(|_| FULL);
@@ -58,10 +59,10 @@ pub(super) fn is_spent() -> bool {
     (1..=MOST_REFUSALS).contains(&replace(|left| left))
 }
 
-/// Does some polls, each of which gets its budget by `refill`. `polls` doesn't panic.
+/// Runs `polls`, which calls `refill` before each poll and doesn't panic.
 #[inline]
 pub(super) fn while_polling<R>(polls: impl FnOnce() -> R) -> R {
-    // The outer one is that of a task inside of which another runtime is driven.
+    // Not `OUTSIDE` if this runtime is driven within a poll of a task of another one.
     let outer = replace(|left| left);
     let polled = polls();
     replace(|_| outer);
@@ -71,6 +72,6 @@ pub(super) fn while_polling<R>(polls: impl FnOnce() -> R) -> R {
 /// Returns what was left.
 #[inline]
 fn replace(new: impl FnOnce(u32) -> u32) -> u32 {
-    // Where thread-locals need a key, this one is gone when the thread exits: nothing is spent then.
+    // On some platforms this thread-local is gone while the thread exits: nothing is spent then.
     LEFT.try_with(|left| left.replace(new(left.get()))).unwrap_or(OUTSIDE)
 }

@@ -1,4 +1,4 @@
-//! Which executor this thread is inside of, so that a wake-up knows whether it is at home.
+//! The executor whose loop this thread is in, so that a wake-up knows whether it is at home.
 
 use std::cell::Cell;
 use std::ptr;
@@ -15,7 +15,7 @@ struct Current {
 
 #[cfg(not(evbase_loom))]
 thread_local! {
-    // Const and without a destructor: a plain load, and there for other thread-locals' destructors as well.
+    // Const and without a destructor: reading it is a plain load, and destructors of other thread-locals can read it.
     static CURRENT: Cell<Current> = const {
         Cell::new(Current { inbox: ptr::null(), executor: ptr::null() })
     };
@@ -26,13 +26,13 @@ thread_local! {
     static CURRENT: Cell<Current> = Cell::new(Current { inbox: ptr::null(), executor: ptr::null() });
 }
 
-/// Says which executor this thread is inside of from now on.
+/// Says in the loop of which executor this thread is from now on.
 ///
 /// # Safety
 ///
 /// This thread is the executor's home, and the executor stays where it is until this is called again on this thread.
 pub(crate) unsafe fn set(executor: Option<&Executor>) {
-    // Where thread-locals need a key, this one is gone when the thread exits: then nobody is inside of anything.
+    // On some platforms this thread-local is gone while the thread exits: then `with` finds no executor.
     let _ = CURRENT.try_with(|current| {
         current.set(Current {
             inbox: executor.map_or(ptr::null(), |executor| Arc::as_ptr(&executor.inbox)),
@@ -41,14 +41,14 @@ pub(crate) unsafe fn set(executor: Option<&Executor>) {
     });
 }
 
-/// Calls `f` with the executor of `inbox`, if this thread is inside of it.
+/// Calls `f` with the executor of `inbox`, if this thread is in its loop.
 #[inline]
 pub(super) fn with<R>(inbox: *const Inbox, f: impl FnOnce(&Executor) -> R) -> Option<R> {
     let current = CURRENT.try_with(Cell::get).ok()?;
     if current.inbox != inbox {
         return None;
     }
-    // SAFETY: `set` was called on this thread, with an executor that stays until it is called again; that doesn't happen
-    // within `f`, which is one of ours and runs no user code.
+    // SAFETY: `set` was called on this thread, with an executor that stays until `set` is called again. `f` doesn't do that:
+    // the callers' closures run no user code.
     Some(f(unsafe { &*current.executor }))
 }

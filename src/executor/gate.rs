@@ -1,22 +1,22 @@
 //! The gate: the one word between home and abroad.
 //!
 //! Everything another thread does to a runtime passes here: a message is pushed, a stop is asked for. Home takes the
-//! messages, says when it parks, and seals the gate at the end. All of that happens in the modification order of a single
-//! word, so that publishing a message and seeing whether home is parked are one step, as are taking and parking:
+//! messages, says when it parks, and seals the gate at the end. All of these are atomic steps on a single word, so that
+//! publishing a message and seeing whether home is parked are one step, as are finding no message and parking:
 //!
 //! ```text
 //!   word = head of the inbox (a LIFO list of nodes, or SEALED) | STOP | NOW | DROPPED | PARKED
 //!
 //!   abroad  push   CAS   head := node, PARKED := 0      refused when sealed, or (work only) stopped
 //!           stop   CAS   STOP | NOW | DROPPED := 1, PARKED := 0
-//!                        whoever cleared PARKED rings the notify fd: one write a park, none while home runs
+//!                        whoever cleared PARKED writes to the notify fd: one write a park, none while home runs
 //!   home    take   RMW   head := null, PARKED := 0      the whole list, which home delivers in portions (messages.rs)
 //!           park   CAS   PARKED := 1                    only on an empty inbox and with no stop bit home hasn't seen
 //!           seal   CAS   head := SEALED, PARKED := 0    takes what is left, as `take` does
 //! ```
 //!
-//! Invariants: the stop bits are sticky; home sleeps only after a successful `park`, and nothing is published after that
-//! without a ring; SEALED is for ever; each message is taken by home once, or comes back to its sender. No method blocks,
+//! Invariants: the stop bits are sticky; home sleeps only after a successful `park`, and whoever publishes something after
+//! that wakes it; SEALED is for ever; each message is taken by home once, or comes back to its sender. No method blocks,
 //! allocates or frees, so `stop` may run in a signal handler, even one that interrupts home inside any other method here:
 //! each is a single atomic step, or a retry of it.
 
@@ -34,15 +34,16 @@ const PARKED: usize = 1 << 3;
 const STOP_BITS: usize = STOP | NOW | DROPPED;
 const HEAD: usize = !(STOP_BITS | PARKED);
 
-/// A head that no node can have: the gate is shut for ever.
+/// A head that is no node's address: the gate is shut for ever.
 const SEALED: usize = 1 << 4;
 
-/// What a message starts with. The allocation it stands in is aligned to 16, which frees the word's four low bits.
+/// The first field of every message. Messages are aligned to 16, so the four low bits of a node's address are free for the
+/// gate's word.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Node {
-    /// Says what the message is; read by the executor that takes it. A raw pointer, since the vtable of a task goes on
-    /// behind it.
+    /// How to deliver the message. A raw pointer, since it is also one to the larger vtable of a task, whose first field
+    /// this is.
     pub(super) vtable: *const NodeVtable,
     /// Belongs to whoever has the [`Message`].
     next: UnsafeCell<*mut Node>,
@@ -65,8 +66,8 @@ impl Node {
     }
 }
 
-/// A message on its way home, owned like a box: by its sender until it is pushed, by the gate until home takes it, by home
-/// until it is delivered. Dropped, it leaks.
+/// A message on its way home, which owns its node like a box: the sender has it until it is pushed, the gate until home takes
+/// it, home until it is delivered. Dropping it leaks the node.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Message(NonNull<Node>);
@@ -74,14 +75,14 @@ pub(super) struct Message(NonNull<Node>);
 impl Message {
     /// # Safety
     ///
-    /// The node is valid, and alone the message's, until the message is delivered or taken apart; it is aligned to 16. Its
-    /// vtable's function may be called once, with it, on any thread that is home.
+    /// The node is valid and aligned to 16, and nobody else uses it until the message is delivered or taken apart. Home may
+    /// call its vtable's function with it, once.
     pub(super) unsafe fn new(node: NonNull<Node>) -> Self {
         debug_assert_eq!(node.addr().get() & !HEAD, 0);
         Self(node)
     }
 
-    /// Takes a message apart that was refused.
+    /// The node of a message that was refused.
     pub(super) fn into_node(self) -> NonNull<Node> {
         self.0
     }
@@ -149,7 +150,7 @@ impl Stops {
         self.0 & NOW != 0
     }
 
-    /// Whether there is more in the bits of [`StopLevel::bits`].
+    /// Whether one of these bits, of [`StopLevel::bits`], is not set.
     pub(super) fn lack(self, bits: usize) -> bool {
         bits & !self.0 != 0
     }
@@ -190,10 +191,10 @@ pub(super) enum Admission {
     Leaving,
 }
 
-/// Home was parked, and the caller cleared the mark: it has to ring.
+/// Whether home was parked, and the caller has cleared PARKED: then it has to wake home.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
-pub(super) struct MustRing(pub(super) bool);
+pub(super) struct MustUnpark(pub(super) bool);
 
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -208,7 +209,7 @@ impl Gate {
     }
 
     /// Publishes a message. Any thread. It comes back if the gate is shut for it.
-    pub(super) fn push(&self, mut message: Message, admission: Admission) -> Result<MustRing, Message> {
+    pub(super) fn push(&self, mut message: Message, admission: Admission) -> Result<MustUnpark, Message> {
         let mut word = self.word.load(Acquire);
         loop {
             let head = word & HEAD;
@@ -221,14 +222,14 @@ impl Gate {
             // read-modify-write, so it carries on the release sequence of those below it). Acquire on failure: a refusal
             // means that what home did before it sealed is visible.
             match self.word.compare_exchange_weak(word, published, Release, Acquire) {
-                Ok(_) => return Ok(MustRing(word & PARKED != 0)),
+                Ok(_) => return Ok(MustUnpark(word & PARKED != 0)),
                 Err(now) => word = now,
             }
         }
     }
 
     /// Asks for a stop: any thread, and a signal handler. Returns the stop bits from before.
-    pub(super) fn stop(&self, level: StopLevel) -> (Stops, MustRing) {
+    pub(super) fn stop(&self, level: StopLevel) -> (Stops, MustUnpark) {
         let mut word = self.word.load(Relaxed);
         loop {
             let bits = match level {
@@ -238,17 +239,17 @@ impl Gate {
             };
             let stopped = (word | bits) & !PARKED;
             if stopped == word {
-                return (Stops(word & STOP_BITS), MustRing(false));
+                return (Stops(word & STOP_BITS), MustUnpark(false));
             }
             match self.word.compare_exchange_weak(word, stopped, AcqRel, Relaxed) {
-                Ok(_) => return (Stops(word & STOP_BITS), MustRing(word & PARKED != 0)),
+                Ok(_) => return (Stops(word & STOP_BITS), MustUnpark(word & PARKED != 0)),
                 Err(now) => word = now,
             }
         }
     }
 
-    /// Puts the mark of a parked home back: the ring that was to follow failed, and the next one to come shall try again.
-    pub(super) fn ring_failed(&self) {
+    /// Sets PARKED again: home could not be woken, and whoever publishes something next shall try again.
+    pub(super) fn unpark_failed(&self) {
         self.word.fetch_or(PARKED, Relaxed);
     }
 
@@ -257,12 +258,12 @@ impl Gate {
         Stops(self.word.load(Acquire) & STOP_BITS)
     }
 
-    /// As `stops`, as a step in the order of the others: a stop that is not among these sees what the caller did before.
+    /// As `stops`, by a read-modify-write: a stop that comes after it sees what the caller did before.
     pub(super) fn stops_so_far(&self) -> Stops {
         Stops(self.word.fetch_or(0, AcqRel) & STOP_BITS)
     }
 
-    /// Takes all messages, newest first, and clears the mark of a parked home. Home only.
+    /// Takes all messages, newest first, and clears PARKED. Home only.
     pub(super) fn take(&self) -> (Stops, List) {
         let mut word = self.word.load(Acquire);
         if word & HEAD == SEALED {
@@ -277,8 +278,8 @@ impl Gate {
         )
     }
 
-    /// Marks home as parked, so that the next message or stop rings. Refused if there is a message, or a stop bit that
-    /// is not among the `seen` ones: then home must not sleep. Home only.
+    /// Sets PARKED, so that the sender of the next message or stop wakes home. Returns false, and home must not sleep, if
+    /// there is a message, or a stop bit that is not among the `seen` ones. Home only.
     pub(super) fn park(&self, seen: Stops) -> bool {
         let mut word = self.word.load(Relaxed);
         loop {

@@ -6,13 +6,13 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
-use super::cells::Spare;
-use super::gate::{Admission, Gate, List, Message, MustRing, Node, NodeVtable, StopLevel, Stops};
-use super::guard;
+use super::catch_panic;
+use super::free_list::SharedFreeList;
+use super::gate::{Admission, Gate, List, Message, MustUnpark, Node, NodeVtable, StopLevel, Stops};
 use super::{Counts, Executor};
 use crate::sync::AtomicUsize;
 
-/// Reaches a home that sleeps. The runtime's shared half, as the executor sees it.
+/// How the executor wakes a home that sleeps; implemented by the runtime.
 pub(crate) trait Unpark: Send + Sync {
     /// Wakes a home that is parked in its own loop. Returns false if the wake-up could not be delivered; the next message
     /// will try again.
@@ -20,51 +20,53 @@ pub(crate) trait Unpark: Send + Sync {
     /// Called from any thread and from signal handlers: an implementation doesn't lock, allocate or panic.
     fn unpark(&self) -> bool;
 
-    /// There is a new stop, and home is not parked in its own loop: if it sleeps, then elsewhere. Called as `unpark` is.
+    /// A stop was asked for that is new, and home is not parked in its own loop: it may sleep elsewhere. Called from where
+    /// `unpark` is.
     fn stopped(&self);
 
-    /// Who made the inbox, if that is still there.
+    /// What made the inbox, if that still exists.
     fn owner(&self) -> Option<Owner>;
 }
 
-/// Whatever made an inbox; the executor knows no more of it.
+/// Whatever made an inbox, as [`Any`]: the executor doesn't know its type.
 pub(crate) type Owner = std::sync::Arc<dyn Any + Send + Sync>;
 
 /// What every handle, task and waker of one executor shares.
 pub(crate) struct Inbox {
-    /// Written by everybody.
-    gate: Apart<Gate>,
-    /// Written by home only, all the time.
-    counts: Apart<Counts>,
-    /// Written by whoever spawns from abroad.
-    spare: Apart<Spare>,
-    // The rest is hardly ever written.
+    /// Written by all threads.
+    gate: CachePadded<Gate>,
+    /// Written by home only, at every poll.
+    counts: CachePadded<Counts>,
+    /// Written by threads that spawn from abroad.
+    shared_free_list: CachePadded<SharedFreeList>,
+    // What follows is hardly ever written.
     unpark: Box<dyn Unpark>,
-    /// The levels of the stops that were asked for. Home asks before each poll, and would slow the gate down for everybody
-    /// if it asked there.
+    /// The stop bits without the cause. A copy for home, which reads it before each poll: reading the gate's word that often
+    /// would slow down the threads that write to it.
     asked: AtomicUsize,
 }
 
-// What a panic may leave half done (a user's destructor at home) is no part of an inbox.
+// A panic leaves an inbox whole: each change is a single atomic step.
 impl UnwindSafe for Inbox {}
 impl RefUnwindSafe for Inbox {}
 
-/// In cache lines of its own, so that who writes it takes nothing else away from other cores.
+/// In cache lines of its own (two, for processors that prefetch the next one): writing it slows down no reader of the fields
+/// beside it.
 #[repr(align(128))]
-struct Apart<T>(T);
+struct CachePadded<T>(T);
 
 impl Inbox {
     pub(crate) fn new(unpark: Box<dyn Unpark>) -> Self {
         Self {
-            gate: Apart(Gate::new()),
-            counts: Apart(Counts::default()),
-            spare: Apart(Spare::new()),
+            gate: CachePadded(Gate::new()),
+            counts: CachePadded(Counts::default()),
+            shared_free_list: CachePadded(SharedFreeList::new()),
             unpark,
             asked: AtomicUsize::new(0),
         }
     }
 
-    /// Who made this, if that is still there.
+    /// What made this, if that still exists.
     pub(crate) fn owner(&self) -> Option<Owner> {
         self.unpark.owner()
     }
@@ -73,9 +75,9 @@ impl Inbox {
         &self.counts.0
     }
 
-    /// Memory for tasks that are made abroad.
-    pub(super) fn spare(&self) -> &Spare {
-        &self.spare.0
+    /// Memory for tasks that are made abroad; see `free_list.rs`.
+    pub(super) fn shared_free_list(&self) -> &SharedFreeList {
+        &self.shared_free_list.0
     }
 
     /// The stop bits, from any thread.
@@ -83,8 +85,7 @@ impl Inbox {
         self.gate.0.stops()
     }
 
-    /// The stop bits, from any thread. Each stop that is not among them sees what the caller did before this call, when it
-    /// calls [`Unpark`].
+    /// The stop bits, from any thread. A later stop sees what the caller did before this call, when it calls [`Unpark`].
     pub(crate) fn stops_so_far(&self) -> Stops {
         self.gate.0.stops_so_far()
     }
@@ -96,11 +97,11 @@ impl Inbox {
 
     /// Asks for a stop, from any thread or a signal handler; returns the stop bits from before.
     pub(crate) fn stop(&self, level: StopLevel) -> Stops {
-        let (before, must_ring) = self.gate.0.stop(level);
-        // After the gate, where home reads what it is to do.
+        let (before, must_unpark) = self.gate.0.stop(level);
+        // After the gate: home that sees this finds the stop there.
         self.asked.fetch_or(level.bits(), Release);
-        if must_ring.0 {
-            self.ring(must_ring);
+        if must_unpark.0 {
+            self.unpark_home(must_unpark);
         } else if before.lack(level.bits()) {
             self.unpark.stopped();
         }
@@ -108,31 +109,31 @@ impl Inbox {
     }
 
     /// Sends a closure home, where it runs and is dropped; from any thread. When home has sealed the gate, the closure
-    /// comes back: there is nothing left at home that it could touch.
+    /// comes back, and there is nothing left at home that it could touch.
     pub(crate) fn send<C: FnOnce() + Send + 'static>(&self, closure: C) -> Result<(), C> {
-        let errand = Box::into_raw(Box::new(Errand {
-            node: Node::new(&Errand::<C>::VTABLE),
+        let boxed = Box::into_raw(Box::new(ClosureMessage {
+            node: Node::new(&ClosureMessage::<C>::VTABLE),
             closure,
         }));
-        // SAFETY: the node is the errand's first field, so a pointer to the errand is one to the node. The errand was just
-        // made, is aligned to 16, and given away here. `C: Send`, so home may run and drop it.
-        let message = unsafe { Message::new(NonNull::new_unchecked(errand.cast())) };
+        // SAFETY: the node is the first field, so a pointer to the whole is one to the node. It was just made, is aligned to
+        // 16, and given away here. `C: Send`, so home may run and drop it.
+        let message = unsafe { Message::new(NonNull::new_unchecked(boxed.cast())) };
         match self.push(message, Admission::Leaving) {
             Ok(()) => Ok(()),
             Err(refused) => {
                 // SAFETY: the message is ours alone again, as `Box::into_raw` gave it.
-                let errand = unsafe { Box::from_raw(refused.into_node().as_ptr().cast::<Errand<C>>()) };
-                Err(errand.closure)
+                let message = unsafe { Box::from_raw(refused.into_node().as_ptr().cast::<ClosureMessage<C>>()) };
+                Err(message.closure)
             }
         }
     }
 
     /// Publishes a message and wakes home if it is parked. Refused, the message comes back.
     ///
-    /// The message may be gone before the ring: it is not what keeps `self` alive.
+    /// Home may deliver and free the message before this returns, so the caller keeps `self` alive by something else.
     pub(super) fn push(&self, message: Message, admission: Admission) -> Result<(), Message> {
-        let must_ring = self.gate.0.push(message, admission)?;
-        self.ring(must_ring);
+        let must_unpark = self.gate.0.push(message, admission)?;
+        self.unpark_home(must_unpark);
         Ok(())
     }
 
@@ -151,9 +152,9 @@ impl Inbox {
         self.gate.0.seal()
     }
 
-    fn ring(&self, must_ring: MustRing) {
-        if must_ring.0 && !self.unpark.unpark() {
-            self.gate.0.ring_failed();
+    fn unpark_home(&self, must_unpark: MustUnpark) {
+        if must_unpark.0 && !self.unpark.unpark() {
+            self.gate.0.unpark_failed();
         }
     }
 }
@@ -168,20 +169,20 @@ impl fmt::Debug for Inbox {
 
 /// A closure on its way home.
 #[repr(C, align(16))]
-struct Errand<C> {
+struct ClosureMessage<C> {
     node: Node,
     closure: C,
 }
 
-impl<C: FnOnce() + Send + 'static> Errand<C> {
+impl<C: FnOnce() + Send + 'static> ClosureMessage<C> {
     const VTABLE: NodeVtable = NodeVtable { deliver: Self::deliver };
 
     /// # Safety
     ///
-    /// `node` is that of an `Errand<C>` made by [`Inbox::send`], taken from the gate by home.
+    /// `node` is that of an `ClosureMessage<C>` made by [`Inbox::send`], taken from the gate by home.
     unsafe fn deliver(node: NonNull<Node>, _: &Executor) {
-        // SAFETY: the caller's promise; the errand was leaked by `send` and is delivered once.
-        let errand = unsafe { Box::from_raw(node.as_ptr().cast::<Self>()) };
-        guard::run(errand.closure);
+        // SAFETY: the caller's promise; `send` made it from a box, and it is delivered once.
+        let message = unsafe { Box::from_raw(node.as_ptr().cast::<Self>()) };
+        catch_panic::run(message.closure);
     }
 }

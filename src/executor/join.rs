@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker, ready};
 use super::inbox::Owner;
 use super::state::Detached;
 use super::task::{Payload, RawTask};
-use super::{coop, guard};
+use super::{catch_panic, coop};
 
 /// Awaits the output of a task: `Ok`, or why there is none.
 ///
@@ -42,7 +42,7 @@ unsafe impl<T: Send> Sync for JoinHandle<T> {}
 
 impl<T> Unpin for JoinHandle<T> {}
 
-// A panic elsewhere leaves a task's state whole: it is changed by single atomic steps. As tokio's are.
+// As tokio's handles are: a panic can't leave a task's state half changed, since each change is one atomic step.
 impl<T> UnwindSafe for JoinHandle<T> {}
 impl<T> RefUnwindSafe for JoinHandle<T> {}
 
@@ -137,7 +137,7 @@ impl<T> JoinHandle<T> {
         self.task.as_ref().is_none_or(TaskRef::is_complete)
     }
 
-    /// Who made the inbox of the task's executor, if that is still there.
+    /// What made the inbox of the task's executor, if that still exists.
     pub(crate) fn owner(&self) -> Option<Owner> {
         // SAFETY: the handle holds a reference.
         self.task.as_ref().and_then(|task| unsafe { task.0.inbox() }.owner())
@@ -161,7 +161,7 @@ impl<T> JoinHandle<T> {
         output.expect("evbase: a task that has ended has an output")
     }
 
-    /// Leaves the waker in the join cell. False: the task has ended meanwhile.
+    /// Puts the waker into the join cell. False: the task has ended meanwhile.
     fn register(&mut self, waker: &Waker) -> bool {
         let Some(TaskRef(task)) = &self.task else {
             return false;
@@ -173,7 +173,7 @@ impl<T> JoinHandle<T> {
             if state.has_join_waker() && !state.take_join_waker_back() {
                 return false;
             }
-            // The clone and the drop of wakers are user code: neither happens inside the cell.
+            // Clone and drop of a waker are user code: no reference into the cell is held meanwhile.
             let held = task.join_cell().with_mut(|cell| (*cell).take());
             let waker = match held {
                 Some(held) if held.will_wake(waker) => held,
@@ -220,15 +220,15 @@ impl<T> Drop for JoinHandle<T> {
     }
 }
 
-/// Drops an output that nobody took. That is the user's destructor: what it throws ends here, as it does at home.
+/// Drops an output that nobody took. A panic of its destructor ends here, as it does at home.
 ///
 /// # Safety
 ///
-/// The join handle, after COMPLETE.
+/// The caller is the join handle, after COMPLETE.
 #[cold]
 unsafe fn drop_untaken(task: RawTask) {
     // SAFETY: the caller's promise.
-    guard::run(|| unsafe { task.drop_output() });
+    catch_panic::run(|| unsafe { task.drop_output() });
 }
 
 impl AbortHandle {
@@ -269,13 +269,13 @@ enum Repr {
     Panicked(Box<Caught>),
 }
 
-/// A panic's payload, dropped behind a guard. The mutex is there for `Sync` only.
+/// A panic's payload; a panic of its own destructor is caught. The mutex is there for `Sync` only.
 struct Caught(Mutex<Option<Payload>>);
 
 impl Drop for Caught {
     fn drop(&mut self) {
         if let Some(payload) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            guard::drop_payload(payload);
+            catch_panic::drop_payload(payload);
         }
     }
 }

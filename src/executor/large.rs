@@ -1,22 +1,22 @@
-//! Futures that are too large to be moved about.
+//! Futures that are too large to be moved often.
 //!
-//! On its way into a task a future is moved some dozen times, and an unoptimised build gives each move a place on the stack:
-//! a future of a quarter of a megabyte would overflow it. So every way to spawn boxes a large one before anything else.
+//! On its way into a task a future is moved some dozen times, and in an unoptimised build each move takes stack of its own: a
+//! future of a quarter of a megabyte would overflow it. So every way to spawn boxes a large future first.
 
 use std::future::Future;
 use std::marker::PhantomPinned;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Whether a future is to be boxed first.
+/// Whether to box a future of this type first.
 pub(crate) const fn is_large<F>() -> bool {
     size_of::<F>() > if cfg!(debug_assertions) { 2 << 10 } else { 16 << 10 }
 }
 
-/// A large future in a box, from which it can be taken again if nobody took it for a task.
+/// A large future in a box, from which it can be taken again if the spawn was refused.
 pub(crate) struct Large<F> {
     future: Box<F>,
-    /// What is in the box is pinned with it.
+    /// Pinning this pins the future in the box.
     _pinned: PhantomPinned,
 }
 
@@ -37,8 +37,8 @@ impl<F: Future> Future for Large<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        // SAFETY: a `Large` isn't `Unpin`, and once it is pinned, nothing moves the future out of its box: `into_inner` wants
-        // one that is not.
+        // SAFETY: a `Large` isn't `Unpin`, and once it is pinned, nothing moves the future out of its box: `into_inner` takes
+        // one by value.
         unsafe { self.map_unchecked_mut(|large| &mut *large.future) }.poll(cx)
     }
 }

@@ -1,24 +1,25 @@
-//! The tasks whose futures live: a table of them, in which each task knows its slot.
+//! The table of all tasks that have not ended. Each task knows its slot.
 //!
-//! Its memory goes back while some stay: when seven of eight slots are free, those that aren't move together.
+//! When seven of eight slots are free, the tasks move together, and the rest of the memory is freed.
 
 use std::ptr;
 
 use super::task::{Header, MOST_SLOTS, RawTask};
 
-/// A table of so many slots keeps its memory.
+/// Up to this many slots, the table keeps its memory.
 const KEPT: usize = 1024;
 
-/// See the module. It has a reference to each task: home's.
+/// See the module. It has home's reference to each task.
 #[derive(Default)]
 pub(super) struct Owned {
     slots: Vec<Slot>,
-    /// The head of the list of free ones among `slots`.
+    /// The first free slot. It names the next one, and so on.
     free: Option<u32>,
     len: usize,
 }
 
-/// A task, or the next free slot: one word, since there is one for each task. Tasks are aligned, so a free slot is odd.
+/// A task's address; or, in a free slot, twice the next free slot's number plus three, or one if there is none: odd, which no
+/// address of a task is.
 #[derive(Clone, Copy)]
 struct Slot(*mut Header);
 
@@ -28,7 +29,7 @@ impl Slot {
         Self(ptr::without_provenance_mut(next << 1 | 1))
     }
 
-    /// The task, or the next free slot.
+    /// The task; or, of a free slot, the next free one.
     fn get(self) -> Result<RawTask, Option<u32>> {
         match self.0.addr() {
             odd if odd & 1 == 1 => Err((odd >> 1).checked_sub(1).map(|next| next as u32)),
@@ -42,22 +43,22 @@ impl Owned {
         self.len
     }
 
-    /// Takes a task in, and tells it its slot.
+    /// Adds a task, and tells it its slot.
     ///
     /// # Safety
     ///
-    /// Home; the task is home's to keep, with a reference, until it is removed.
+    /// Home; the caller gives home's reference to the task away, until it removes the task.
     #[inline]
     pub(super) unsafe fn insert(&mut self, task: RawTask) {
         self.len += 1;
         let slot = match self.free {
             Some(slot) => {
-                let place = &mut self.slots[slot as usize];
-                let Err(next) = place.get() else {
+                let entry = &mut self.slots[slot as usize];
+                let Err(next) = entry.get() else {
                     unreachable!("evbase: the list of free slots names one with a task")
                 };
                 self.free = next;
-                *place = Slot(task.as_raw());
+                *entry = Slot(task.as_raw());
                 slot
             }
             None => {
@@ -67,10 +68,10 @@ impl Owned {
             }
         };
         // SAFETY: the caller's promise.
-        unsafe { task.home().set_slot(slot) };
+        unsafe { task.local().set_slot(slot) };
     }
 
-    /// Gives a task back, with its reference.
+    /// Removes a task, and gives its reference to the caller.
     ///
     /// # Safety
     ///
@@ -78,24 +79,24 @@ impl Owned {
     #[inline]
     pub(super) unsafe fn remove(&mut self, task: RawTask) {
         // SAFETY: the caller's promise.
-        let slot = unsafe { task.home() }.slot();
+        let slot = unsafe { task.local() }.slot();
         self.slots[slot as usize] = Slot::free(self.free);
         self.free = Some(slot);
         self.len -= 1;
-        // Now and then is enough.
+        // Looking now and then is enough.
         if self.len.is_multiple_of(KEPT / 8) {
-            self.close_ranks_if_few();
+            self.compact_if_sparse();
         }
     }
 
-    /// One of the tasks, if there is one.
+    /// One of the tasks, if there is one; free slots at the end of the table go.
     pub(super) fn any(&mut self) -> Option<RawTask> {
         while let Some(slot) = self.slots.last() {
             if let Ok(task) = slot.get() {
                 return Some(task);
             }
             self.slots.pop();
-            // It may name the slot that went. What else it names is found, and popped, here later.
+            // The list may name the slot that was just popped. It begins anew: slots that were in it are popped later.
             self.free = None;
         }
         None
@@ -103,7 +104,7 @@ impl Owned {
 
     /// Moves the tasks together and gives the rest of the memory back, if most of it is free.
     #[cold]
-    fn close_ranks_if_few(&mut self) {
+    fn compact_if_sparse(&mut self) {
         if self.slots.len() <= KEPT || self.len >= self.slots.len() / 8 {
             return;
         }
@@ -113,7 +114,7 @@ impl Owned {
         for (slot, task) in self.slots.iter().enumerate() {
             if let Ok(task) = task.get() {
                 // SAFETY: home, where `remove` is called; the table has a reference to each task in it.
-                unsafe { task.home().set_slot(slot as u32) };
+                unsafe { task.local().set_slot(slot as u32) };
             }
         }
     }

@@ -7,7 +7,7 @@ use loom::sync::Notify;
 use loom::sync::atomic::AtomicUsize;
 use loom::thread;
 
-use super::{Coalescing, Deliver, Executor, Inbox, Unpark};
+use super::{Coalescing, Executor, Inbox, RunAtHome, Unpark};
 
 struct Bell(Arc<Notify>);
 
@@ -35,8 +35,8 @@ struct Armed {
     deliveries: AtomicUsize,
 }
 
-impl Deliver for Deadline {
-    fn deliver(&self) {
+impl RunAtHome for Deadline {
+    fn run_at_home(&self) {
         self.armed.deadline.store(self.wanted.load(Relaxed), Relaxed);
         self.armed.deliveries.fetch_add(1, Relaxed);
     }

@@ -1,20 +1,20 @@
-//! The word that a task's owners on all threads share: who holds it, where it stands.
+//! The state of a task that all threads share: one atomic word.
 //!
 //! ```text
 //!   word = references << 5 | JOIN_WAKER | JOIN | COMPLETE | ABORT | POSTED
 //!
 //!   POSTED      the task is in the inbox, or on its way there, with a reference of its own
 //!   ABORT       home drops the future instead of polling it again; sticky
-//!   COMPLETE    the future is gone, home will not touch the task any more once it let go of its reference; sticky
+//!   COMPLETE    the future is gone, and the output is there; home uses the task only until it releases its reference; sticky
 //!   JOIN        a join handle exists, so the output is kept for it
 //!   JOIN_WAKER  the join cell holds a waker, and the cell is home's to take it from; without the bit it is the handle's
 //! ```
 //!
-//! References: one of home's while the future lives, one of the join handle, one a waker or abort handle, one of the
-//! inbox. The last one to go frees plain memory: the output was taken or dropped by then, and COMPLETE stands, unless
-//! home was alone when the future went, and there was nobody to tell.
+//! References: home has one while the future lives, the join handle has one, each waker and abort handle has one, and the
+//! inbox has one while POSTED is set. Releasing the last one frees plain memory: the output was taken or dropped by then. COMPLETE
+//! is set by then, unless home had the only reference when the future ended.
 //!
-//! What home does to tasks at home is not in here: no wake-up at home needs a read-modify-write.
+//! Whether home has queued or is polling a task is not in here but in `Local`: a wake-up at home needs no read-modify-write.
 
 use crate::sync::AtomicU32;
 use std::process::abort;
@@ -33,13 +33,13 @@ pub(super) struct State(AtomicU32);
 /// What home finds when it completes a task.
 #[derive(Debug)]
 pub(super) struct Completed {
-    /// A join handle waits in the join cell, which is home's now.
+    /// The join handle's waker is in the join cell, which is home's now.
     pub(super) join_waker: bool,
-    /// There is a join handle, and the output is its own now; otherwise it is home's to drop.
+    /// There is a join handle, which has the output now. Otherwise home drops it.
     pub(super) joined: bool,
 }
 
-/// What a join handle finds when it goes.
+/// What a join handle finds when it is dropped.
 #[derive(Debug)]
 pub(super) enum Detached {
     /// The task goes on, and the handle's reference is gone.
@@ -51,18 +51,18 @@ pub(super) enum Detached {
 }
 
 impl State {
-    /// Of a task made at home: home's reference and the join handle's.
+    /// Of a task made at home, with home's reference and the join handle's.
     pub(super) fn new_at_home() -> Self {
         Self(AtomicU32::new((2 * REFERENCE) | JOIN))
     }
 
-    /// Of a task made abroad: on its way home, with the reference that will be home's, and the join handle's.
+    /// Of a task made abroad, with the inbox's reference, which will be home's, and the join handle's.
     pub(super) fn new_abroad() -> Self {
         Self(AtomicU32::new((2 * REFERENCE) | JOIN | POSTED))
     }
 
     pub(super) fn is_complete(&self) -> bool {
-        // Acquire: who sees the completion sees the output.
+        // Acquire: with COMPLETE, the output is visible.
         self.0.load(Acquire) & COMPLETE != 0
     }
 
@@ -80,24 +80,24 @@ impl State {
 
     /// One reference less. True if it was the last one: the caller frees the task.
     pub(super) fn release(&self) -> bool {
-        // Alone? Then nobody else can change the word, and no read-modify-write is needed.
+        // With the only reference, nobody else can change the word: no read-modify-write is needed.
         if self.0.load(Acquire) / REFERENCE == 1 {
             return true;
         }
         if self.0.fetch_sub(REFERENCE, Release) / REFERENCE != 1 {
             return false;
         }
-        // As good as a fence, and what the thread sanitizer understands.
+        // In place of a fence, which the thread sanitizer doesn't understand.
         self.0.load(Acquire);
         true
     }
 
-    /// A wake-up abroad. True: push the task, which got a reference for the inbox.
+    /// A wake-up abroad. True: the caller pushes the task, which has got a reference for the inbox.
     pub(super) fn wake_by_ref(&self) -> bool {
         self.post(0)
     }
 
-    /// An abort abroad. True: push the task, which got a reference for the inbox.
+    /// An abort abroad. True: the caller pushes the task, which has got a reference for the inbox.
     pub(super) fn abort_abroad(&self) -> bool {
         self.post(ABORT)
     }
@@ -112,9 +112,8 @@ impl State {
             if word & POSTED == 0 {
                 next += REFERENCE;
             }
-            // Release, even where the word stays as it is: what was written before this wake-up is visible to the poll
-            // that the earlier one causes, because home clears POSTED with Acquire before that poll. Acquire: home is
-            // done with the link of the last push.
+            // A write, even where the word stays as it is. Release: home, which clears POSTED with Acquire before it polls,
+            // sees what was written before this wake-up. Acquire: home no longer uses the node's link of an earlier push.
             match self.0.compare_exchange_weak(word, next, AcqRel, Relaxed) {
                 Ok(_) => return word & POSTED == 0,
                 Err(now) => word = now,
@@ -122,9 +121,9 @@ impl State {
         }
     }
 
-    /// Home took the task from the inbox; the inbox's reference becomes home's. First arrival of a task made abroad.
-    pub(super) fn arrive(&self) {
-        // Alone? Then nobody else can change the word.
+    /// Home has taken a task made abroad from the inbox, for the first time: the inbox's reference becomes home's.
+    pub(super) fn unpost(&self) {
+        // With the only reference, nobody else can change the word.
         if self.0.load(Acquire) == REFERENCE | POSTED {
             self.0.store(REFERENCE, Relaxed);
         } else {
@@ -132,23 +131,23 @@ impl State {
         }
     }
 
-    /// Home took the task from the inbox, and gives the inbox's reference back. True if it was the last one.
-    pub(super) fn deliver(&self) -> bool {
+    /// Home has taken the task from the inbox, and gives the inbox's reference back. True if it was the last one.
+    pub(super) fn unpost_and_release(&self) -> bool {
         self.0.fetch_sub(POSTED + REFERENCE, AcqRel) / REFERENCE == 1
     }
 
-    /// Home flags an abort. The caller schedules the task.
+    /// An abort at home. The caller schedules the task.
     pub(super) fn abort_at_home(&self) {
         self.0.fetch_or(ABORT, Relaxed);
     }
 
-    /// Home has put the output into the task. If nobody waits, home's reference is given back in the same step, and
-    /// `None` comes back: home must not touch the task again. Otherwise home has to look after the join cell or the
-    /// output, and then to release its reference.
+    /// Home has put the output into the task. If there is a join handle that doesn't wait, home's reference is given back in
+    /// the same step, and this is `None`: home must not use the task again. Otherwise home looks after the join cell and the
+    /// output, and then releases its reference.
     pub(super) fn complete(&self) -> Option<Completed> {
         let mut word = self.0.load(Acquire);
         if word / REFERENCE == 1 {
-            // Only home is left: nobody will ask whether the task is complete.
+            // Only home has a reference: nobody will ask whether the task is complete.
             return Some(Completed {
                 join_waker: false,
                 joined: false,
@@ -158,10 +157,10 @@ impl State {
             let quiet = word & (JOIN | JOIN_WAKER) == JOIN;
             let mut next = word | COMPLETE;
             if quiet {
-                // Never the last: the join handle holds one.
+                // Never the last one: the join handle has one.
                 next -= REFERENCE;
             }
-            // Release: the output, for the handle. Acquire: the join cell, from the handle.
+            // Release: the handle sees the output. Acquire: home sees the waker in the join cell.
             match self.0.compare_exchange_weak(word, next, AcqRel, Relaxed) {
                 Ok(_) if quiet => return None,
                 Ok(_) => {
@@ -190,10 +189,10 @@ impl State {
         self.0.load(Relaxed) & JOIN_WAKER != 0
     }
 
-    /// The join handle goes, and gives its reference back if there is nothing left to do.
+    /// The join handle is dropped. Its reference is given back if the handle has nothing left to do.
     pub(super) fn detach(&self) -> Detached {
         let changed = self.change_unless_complete(|word| match word & JOIN_WAKER {
-            // Never the last: home has one, or will have that of the inbox.
+            // Never the last one: home has one, or the inbox has the one that will be home's.
             0 => (word & !JOIN) - REFERENCE,
             _ => word & !(JOIN | JOIN_WAKER),
         });

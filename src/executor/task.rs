@@ -1,12 +1,12 @@
 //! A task: one allocation that holds the future, its output, and what its owners on all threads share.
 //!
 //! ```text
-//!   Task<F> { Header { node, inbox, state, home's word, join cell }, stage: future | output | error }
+//!   Task<F> { Header { node, inbox, state, local, join cell }, stage: future | output | error }
 //! ```
 //!
-//! The stage and home's word, which says what the stage is, are touched by home alone, with one exception: after
-//! COMPLETE, while a join handle exists, they belong to that handle. Whoever drops the last reference frees memory and
-//! nothing else. `RawTask` is a task without its type, and counts no reference by itself.
+//! The stage, and `local`, which says what the stage holds, are touched by home alone, with one exception: after COMPLETE
+//! (see `state.rs`), while a join handle exists, they belong to that handle. Dropping the last reference frees memory and
+//! runs no destructor. `RawTask` is a task without its type; it counts no reference by itself.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::any::Any;
@@ -17,16 +17,16 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
-use super::cells::{ALIGN, Cells};
+use super::catch_panic;
+use super::free_list::{ALIGN, FreeList};
 use super::gate::{Admission, Message, Node, NodeVtable, Stops};
-use super::guard;
 use super::inbox::Inbox;
 use super::join::JoinError;
 use super::state::State;
 use super::{Executor, current};
 use crate::sync::{Arc, Cell, UnsafeCell};
 
-/// Where a task stands at home.
+/// What home is doing with a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Run {
@@ -34,15 +34,15 @@ pub(super) enum Run {
     Away,
     /// Waits for a wake-up.
     Idle,
-    /// Stands in the ready queue.
+    /// In the ready queue.
     Queued,
     /// Is being polled.
     Running,
     /// Is being polled, and was woken since.
     RunningWoken,
-    /// The future is gone: an output is in its place, or was.
+    /// The future is gone: the stage holds the output, until that is taken.
     Done,
-    /// The future is gone: an error is in its place, or was.
+    /// The future is gone: the stage holds an error, until that is taken.
     Failed,
 }
 
@@ -61,10 +61,11 @@ impl Run {
 
 const RUN_BITS: u32 = 3;
 
-/// Home's word of a task: where it stands, and its place in home's list.
-pub(super) struct HomeWord(Cell<u32>);
+/// The part of a task that only home touches: what it does with the task, and the task's slot in [`Owned`](super::owned::Owned).
+/// Both in one word.
+pub(super) struct Local(Cell<u32>);
 
-impl HomeWord {
+impl Local {
     fn new(run: Run) -> Self {
         Self(Cell::new(run as u32))
     }
@@ -86,10 +87,10 @@ impl HomeWord {
     }
 }
 
-/// How many places home's list can have.
+/// How many slots [`Owned`](super::owned::Owned) can have.
 pub(super) const MOST_SLOTS: u32 = u32::MAX >> RUN_BITS;
 
-/// How a task ended, for the books.
+/// How a task ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Completed,
@@ -102,12 +103,12 @@ pub(super) struct Header {
     node: Node,
     inbox: Arc<Inbox>,
     state: State,
-    home: HomeWord,
-    /// Who holds it is said by JOIN_WAKER in the state.
+    local: Local,
+    /// The waker of the join handle. JOIN_WAKER in the state says whether the cell is home's or the handle's.
     join_cell: UnsafeCell<Option<Waker>>,
 }
 
-/// What it is, home's word says. A tag of its own would cost most tasks eight bytes.
+/// Untagged: `Header::local.run()` says which field is live. A tag of its own would cost most tasks eight bytes.
 union Stage<F: Future> {
     future: ManuallyDrop<F>,
     output: ManuallyDrop<F::Output>,
@@ -122,7 +123,7 @@ struct Task<F: Future> {
 
 #[repr(C)]
 struct Vtable {
-    /// First, so that a pointer to it is one to this.
+    /// First: the node's pointer to it is one to the whole table.
     node: NodeVtable,
     poll: unsafe fn(RawTask, &mut Context<'_>) -> Option<End>,
     cancel: unsafe fn(RawTask),
@@ -137,7 +138,7 @@ pub(super) struct RawTask(NonNull<Header>);
 
 impl<F: Future> Task<F> {
     const VTABLE: Vtable = Vtable {
-        node: NodeVtable { deliver },
+        node: NodeVtable { deliver: deliver_task },
         poll: Self::poll,
         cancel: Self::cancel,
         take_output: Self::take_output,
@@ -145,21 +146,21 @@ impl<F: Future> Task<F> {
         free: Self::free,
     };
 
-    /// The gate needs the low bits of a task's address.
+    /// Aligned more than the future asks for: the gate uses the low bits of a task's address.
     const LAYOUT: Layout = match Layout::new::<Self>().align_to(ALIGN) {
         Ok(layout) => layout,
         Err(_) => panic!(),
     };
 
-    /// `cells`: home's, at home.
-    fn allocate(future: F, inbox: &Arc<Inbox>, state: State, run: Run, cells: Option<&Cells>) -> RawTask {
-        // SAFETY: cells are kept by `free`, below, with that layout and the handle to the inbox in place.
+    /// Makes a task with that future; `free_list` is home's, at home.
+    fn allocate(future: F, inbox: &Arc<Inbox>, state: State, run: Run, free_list: Option<&FreeList>) -> RawTask {
+        // SAFETY: `free`, below, puts blocks into the free lists, with that layout and a valid handle to the inbox.
         unsafe {
-            let kept = match cells {
-                Some(cells) => cells.take(Self::LAYOUT),
-                None => inbox.spare().take(Self::LAYOUT),
+            let block = match free_list {
+                Some(free_list) => free_list.take(Self::LAYOUT),
+                None => inbox.shared_free_list().take(Self::LAYOUT),
             };
-            let header = match kept {
+            let header = match block {
                 Some(header) => header,
                 None => {
                     // The layout's size is not zero: there is a header in it.
@@ -172,7 +173,7 @@ impl<F: Future> Task<F> {
             let task = header.cast::<Self>().as_ptr();
             (&raw mut (*task).header.node).write(Node::new((&raw const *Self::VTABLE_REF).cast()));
             (&raw mut (*task).header.state).write(state);
-            (&raw mut (*task).header.home).write(HomeWord::new(run));
+            (&raw mut (*task).header.local).write(Local::new(run));
             (&raw mut (*task).header.join_cell).write(UnsafeCell::new(None));
             (&raw mut (*task).stage).write(UnsafeCell::new(Stage {
                 future: ManuallyDrop::new(future),
@@ -185,7 +186,7 @@ impl<F: Future> Task<F> {
 
     /// # Safety
     ///
-    /// `task` is a `Task<F>`; the caller holds a reference, or keeps somebody from giving the last one back.
+    /// `task` is a `Task<F>`, and is not freed during the call: the caller holds a reference, or knows of one that stays.
     unsafe fn stage<R>(task: RawTask, f: impl FnOnce(*mut Stage<F>) -> R) -> R {
         // SAFETY: the caller's promise; `Header` is the first field of the `repr(C)` task.
         unsafe { task.0.cast::<Self>().as_ref() }.stage.with_mut(f)
@@ -195,8 +196,8 @@ impl<F: Future> Task<F> {
     ///
     /// Home, with its reference, on a task whose future is alive and not under poll.
     unsafe fn poll(task: RawTask, cx: &mut Context<'_>) -> Option<End> {
-        // SAFETY: the stage is home's until completion, home holds a reference, and nobody else is in the future, which
-        // lies in the task's allocation and is dropped in place: it is pinned.
+        // SAFETY: the stage is home's until completion, home holds a reference, and the future is not under poll. It never
+        // leaves the task's allocation, where `drop_future` drops it: it is pinned.
         unsafe {
             Self::stage(task, |stage| {
                 let future = Pin::new_unchecked(&mut *(*stage).future);
@@ -230,15 +231,15 @@ impl<F: Future> Task<F> {
         }
     }
 
-    /// Drops the future in place, behind a guard.
+    /// Drops the future where it is; a panic of its destructor ends here.
     ///
     /// # Safety
     ///
-    /// `stage` is valid, holds the future, and is the caller's alone, who puts something else there.
+    /// `stage` is valid, holds the future, and is the caller's alone, who writes another field before anybody looks at it.
     unsafe fn drop_future(stage: *mut Stage<F>) {
         if needs_drop::<F>() {
             // SAFETY: the caller's promise. A destructor that panics has dropped what it could, and is not run again.
-            guard::run(|| unsafe { ManuallyDrop::drop(&mut (*stage).future) });
+            catch_panic::run(|| unsafe { ManuallyDrop::drop(&mut (*stage).future) });
         }
     }
 
@@ -249,9 +250,9 @@ impl<F: Future> Task<F> {
     /// The caller owns the output and takes it once: it is the join handle, after COMPLETE, or home if there is none.
     /// `to` is valid and of that type.
     unsafe fn take_output(task: RawTask, to: *mut ()) {
-        // SAFETY: the caller's promise: home's word, which it owns as well, says what there is.
+        // SAFETY: the caller's promise: it owns `local`, too, which says which field is live.
         unsafe {
-            let failed = task.home().run() == Run::Failed;
+            let failed = task.local().run() == Run::Failed;
             Self::stage(task, |stage| {
                 *to.cast::<Option<Result<F::Output, JoinError>>>() = Some(match failed {
                     false => Ok(ManuallyDrop::take(&mut (*stage).output)),
@@ -266,20 +267,24 @@ impl<F: Future> Task<F> {
     /// As for `take_output`.
     unsafe fn drop_output(task: RawTask) {
         let mut output = None::<Result<F::Output, JoinError>>;
-        // SAFETY: the caller's promise. The output has left the task before the user's destructor runs.
+        // SAFETY: the caller's promise. The output leaves the task first, and is dropped at the end of this function.
         unsafe { Self::take_output(task, (&raw mut output).cast()) };
     }
 
     /// # Safety
     ///
-    /// The last reference is gone; so is what was in the stage, or it was never shared.
+    /// The last reference is gone, and the stage is empty: what it held was dropped or taken.
     unsafe fn free(task: RawTask) {
         // SAFETY: allocated with this layout, and nobody else can reach it. Of what is in it only the handle to the inbox
         // has a destructor, since a join handle leaves its cell empty.
         unsafe {
             let inbox = Arc::as_ptr(&task.header().inbox);
-            if current::with(inbox, |home| home.cells.keep(task.0, Self::LAYOUT, home.inbox.spare())).is_none() {
-                dealloc_cell(task.0, Self::LAYOUT);
+            if current::with(inbox, |home| {
+                home.free_list.keep(task.0, Self::LAYOUT, home.inbox.shared_free_list())
+            })
+            .is_none()
+            {
+                dealloc_block(task.0, Self::LAYOUT);
             }
         }
     }
@@ -289,18 +294,18 @@ impl<F: Future> Task<F> {
 ///
 /// # Safety
 ///
-/// The caller's alone, allocated with that layout; nothing but the handle to the inbox is left in it.
-pub(super) unsafe fn dealloc_cell(cell: NonNull<Header>, layout: Layout) {
+/// The caller owns the block, which was allocated with that layout; nothing but the handle to the inbox is left in it.
+pub(super) unsafe fn dealloc_block(block: NonNull<Header>, layout: Layout) {
     // SAFETY: the caller's promise.
     unsafe {
-        (&raw mut (*cell.as_ptr()).inbox).drop_in_place();
-        dealloc(cell.as_ptr().cast(), layout);
+        (&raw mut (*block.as_ptr()).inbox).drop_in_place();
+        dealloc(block.as_ptr().cast(), layout);
     }
 }
 
 /// Makes a task at home, to be queued, with home's reference and one for a join handle.
-pub(super) fn new_at_home<F: Future>(future: F, inbox: &Arc<Inbox>, cells: &Cells) -> RawTask {
-    Task::allocate(future, inbox, State::new_at_home(), Run::Idle, Some(cells))
+pub(super) fn new_at_home<F: Future>(future: F, inbox: &Arc<Inbox>, free_list: &FreeList) -> RawTask {
+    Task::allocate(future, inbox, State::new_at_home(), Run::Idle, Some(free_list))
 }
 
 /// Makes a task abroad and sends it home. Returns it with a reference for a join handle, or the future if home refuses.
@@ -318,7 +323,7 @@ pub(super) unsafe fn post<F: Future>(future: F, inbox: &Arc<Inbox>) -> Result<Ra
     let message = unsafe { Message::new(task.0.cast()) };
     match inbox.push(message, Admission::Work) {
         Ok(()) => Ok(task),
-        // SAFETY: refused, so nobody else has seen the task: it is still ours, as it was allocated.
+        // SAFETY: refused, so no other thread has seen the task: it is ours, and holds the future.
         Err(_) => unsafe {
             let future = Task::<F>::stage(task, |stage| ManuallyDrop::take(&mut (*stage).future));
             Task::<F>::free(task);
@@ -330,15 +335,15 @@ pub(super) unsafe fn post<F: Future>(future: F, inbox: &Arc<Inbox>) -> Result<Ra
 /// # Safety
 ///
 /// `node` is a task's, taken from the gate by home, whose executor is `home`.
-unsafe fn deliver(node: NonNull<Node>, home: &Executor) {
+unsafe fn deliver_task(node: NonNull<Node>, home: &Executor) {
     // SAFETY: the caller's promise: the inbox's reference comes with the node.
-    unsafe { home.deliver(RawTask(node.cast())) }
+    unsafe { home.receive_task(RawTask(node.cast())) }
 }
 
 impl RawTask {
     /// # Safety
     ///
-    /// The caller holds a reference for as long as it uses the result, or keeps the holder of one from going.
+    /// The caller holds a reference for as long as it uses the result, or knows of one that stays.
     unsafe fn header<'a>(self) -> &'a Header {
         // SAFETY: the caller's promise.
         unsafe { self.0.as_ref() }
@@ -371,9 +376,9 @@ impl RawTask {
     /// # Safety
     ///
     /// Home only, or the join handle after COMPLETE; and as for `header`.
-    pub(super) unsafe fn home<'a>(self) -> &'a HomeWord {
+    pub(super) unsafe fn local<'a>(self) -> &'a Local {
         // SAFETY: the caller's promise.
-        unsafe { &self.header().home }
+        unsafe { &self.header().local }
     }
 
     /// Polls the future with a waker that borrows home's reference.
@@ -410,7 +415,7 @@ impl RawTask {
         unsafe { (self.vtable().cancel)(self) }
     }
 
-    /// Publishes the output, wakes whoever joins, and gives home's reference back.
+    /// Publishes the output, wakes the task that awaits the join handle, and gives home's reference back.
     ///
     /// # Safety
     ///
@@ -425,11 +430,11 @@ impl RawTask {
                 // COMPLETE makes the cell home's: the handle doesn't touch it any more.
                 let waker = self.header().join_cell.with_mut(|cell| (*cell).take());
                 if let Some(waker) = waker {
-                    guard::wake(waker);
+                    catch_panic::wake(waker);
                 }
             }
             if !completed.joined {
-                guard::run(|| (self.vtable().drop_output)(self));
+                catch_panic::run(|| (self.vtable().drop_output)(self));
             }
             self.release();
         }
@@ -463,9 +468,9 @@ impl RawTask {
     pub(super) unsafe fn free(self) {
         // SAFETY: the caller's promise.
         unsafe {
-            // In a model, whoever still reads home's word is found out.
+            // A write, so that a model finds a thread that still reads `local`.
             #[cfg(evbase_loom)]
-            self.home().set_run(self.home().run());
+            self.local().set_run(self.local().run());
             (self.vtable().free)(self)
         }
     }
@@ -514,7 +519,7 @@ impl RawTask {
     /// The caller has just got the inbox's reference from the state, and holds another reference.
     unsafe fn push(self) {
         // SAFETY: the node is the header's first field, in an allocation aligned to 16; POSTED makes this the only push
-        // of it, and the inbox's reference keeps it. The caller's own one keeps the inbox until after the ring.
+        // of it, and the inbox's reference keeps it. The caller's own one keeps the inbox until home has been woken.
         unsafe {
             let message = Message::new(self.0.cast());
             if self.header().inbox.push(message, Admission::Leaving).is_err() {
@@ -572,7 +577,7 @@ unsafe fn clone_waker(data: *const ()) -> RawWaker {
 }
 
 unsafe fn wake(data: *const ()) {
-    // SAFETY: called by `Waker`, which gives its reference away; kept until the ring is over, it keeps the inbox.
+    // SAFETY: called by `Waker`, which gives its reference away. It is released last: it keeps the inbox.
     unsafe {
         raw(data).wake_by_ref();
         raw(data).release();

@@ -187,18 +187,18 @@ fn memory_goes_back_to_who_spawns_abroad_and_none_is_left_at_the_end() {
     };
     spawn_many_abroad(1000);
     run(&executor);
-    let spare = inbox.spare().len();
-    assert!(spare > 0, "somebody wanted some");
+    let kept = inbox.shared_free_list().len();
+    assert!(kept > 0, "somebody wanted some");
     spawn_many_abroad(1);
-    assert_eq!(inbox.spare().len(), spare - 1);
+    assert_eq!(inbox.shared_free_list().len(), kept - 1);
     run(&executor);
-    assert_eq!(inbox.spare().len(), spare - 1, "nobody wants more");
+    assert_eq!(inbox.shared_free_list().len(), kept - 1, "nobody wants more");
 
     // What goes after the end isn't kept: the inbox would keep itself.
-    spawn_many_abroad(spare + 1);
+    spawn_many_abroad(kept + 1);
     let last = spawn(&inbox, std::future::pending::<()>()).ok().unwrap();
     close(&executor);
-    assert_eq!(inbox.spare().len(), 0);
+    assert_eq!(inbox.shared_free_list().len(), 0);
     drop(last);
     // SAFETY: as above.
     unsafe { current::set(None) };
@@ -212,7 +212,7 @@ fn a_header_stays_small() {
 }
 
 #[test]
-fn a_ring_that_failed_is_tried_again_by_the_next_message() {
+fn a_wake_up_that_failed_is_tried_again_by_the_next_message() {
     struct FailsOnce(std::sync::Arc<std::sync::atomic::AtomicUsize>);
     impl Unpark for FailsOnce {
         fn unpark(&self) -> bool {
@@ -225,15 +225,15 @@ fn a_ring_that_failed_is_tried_again_by_the_next_message() {
             None
         }
     }
-    let rings = std::sync::Arc::default();
-    let inbox = Inbox::new(Box::new(FailsOnce(std::sync::Arc::clone(&rings))));
+    let wake_ups = std::sync::Arc::default();
+    let inbox = Inbox::new(Box::new(FailsOnce(std::sync::Arc::clone(&wake_ups))));
     assert!(inbox.park(Stops::default()));
     assert!(inbox.send(|| {}).is_ok());
-    assert_eq!(rings.load(Relaxed), 1, "failed");
+    assert_eq!(wake_ups.load(Relaxed), 1, "failed");
     assert!(inbox.send(|| {}).is_ok());
-    assert_eq!(rings.load(Relaxed), 2, "tried again");
+    assert_eq!(wake_ups.load(Relaxed), 2, "tried again");
     inbox.stop(StopLevel::Request);
-    assert_eq!(rings.load(Relaxed), 2, "home is awake by then");
+    assert_eq!(wake_ups.load(Relaxed), 2, "home is awake by then");
     // The messages are home's to free.
     with_executor(|executor| {
         let mut messages = inbox.take().1;

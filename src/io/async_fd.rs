@@ -11,7 +11,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use super::by_ref::{async_read_by_ref, async_write_by_ref};
 use super::error::{IntoInnerError, TryNewError};
-use super::guard::ReadyGuard;
+use super::ready_guard::ReadyGuard;
 use super::registration::{Registration, Source, Waiting};
 use crate::base::Interest;
 use crate::runtime::{self, Direction, Ready};

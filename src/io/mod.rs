@@ -3,10 +3,10 @@
 mod async_fd;
 pub(crate) mod by_ref;
 mod error;
-mod guard;
+mod ready_guard;
 mod registration;
 
 pub use crate::base::{Event as Ready, Interest};
 pub use async_fd::AsyncFd;
 pub use error::{IntoInnerError, TryIoError, TryNewError};
-pub use guard::ReadyGuard;
+pub use ready_guard::ReadyGuard;

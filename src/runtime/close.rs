@@ -26,7 +26,7 @@ use super::report::{Cause, Report};
 use super::shared::Shared;
 use super::standing::Standing;
 use crate::base::EventBase;
-use crate::executor::{StopLevel, Stops, guard as catch_panic};
+use crate::executor::{StopLevel, Stops, catch_panic};
 
 /// What the drop of a `Runtime` does, on any thread.
 pub(super) fn dropped(shared: &Arc<Shared>) {

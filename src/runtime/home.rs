@@ -24,7 +24,7 @@ use super::report::Report;
 use super::shared::Shared;
 use super::timers::Owners;
 use crate::base::{ExactThread, Fired};
-use crate::executor::{Executor, Root, Stops, guard as catch_panic, is_task_waker};
+use crate::executor::{Executor, Root, Stops, catch_panic, is_task_waker};
 
 pub(crate) struct Home {
     shared: Arc<Shared>,

@@ -2,7 +2,7 @@
 
 use std::task::Waker;
 
-use crate::executor::guard as catch_panic;
+use crate::executor::catch_panic;
 use crate::sync::Mutex;
 
 /// An event that happens once, with what it brings.
@@ -15,7 +15,7 @@ enum State<T> {
         wakers: Vec<Option<Waiting>>,
         free: Vec<usize>,
     },
-    Happened(T),
+    Set(T),
 }
 
 /// A waker, and whether its waiter may bring the event about when it is polled again.
@@ -39,7 +39,7 @@ impl<T: Copy> Once<T> {
 
     pub(crate) fn get(&self) -> Option<T> {
         match *self.0.lock() {
-            State::Happened(value) => Some(value),
+            State::Set(value) => Some(value),
             State::Waiting { .. } => None,
         }
     }
@@ -50,7 +50,7 @@ impl<T: Copy> Once<T> {
         {
             let state = self.0.lock();
             match &*state {
-                State::Happened(value) => return Some(*value),
+                State::Set(value) => return Some(*value),
                 State::Waiting { wakers, .. } => {
                     let held = waiter.0.and_then(|at| wakers[at].as_ref());
                     if held.is_some_and(|held| held.can_help == can_help && held.waker.will_wake(waker)) {
@@ -62,7 +62,7 @@ impl<T: Copy> Once<T> {
         let waker = waker.clone();
         let mut state = self.0.lock();
         let (happened, left) = match &mut *state {
-            State::Happened(value) => (Some(*value), Some(waker)),
+            State::Set(value) => (Some(*value), Some(waker)),
             State::Waiting { wakers, free } => {
                 let at = *waiter.0.get_or_insert_with(|| {
                     free.pop().unwrap_or_else(|| {
@@ -88,7 +88,7 @@ impl<T: Copy> Once<T> {
         };
         let mut state = self.0.lock();
         let left = match &mut *state {
-            State::Happened(_) => None,
+            State::Set(_) => None,
             State::Waiting { wakers, free } => {
                 free.push(at);
                 wakers[at].take()
@@ -102,7 +102,7 @@ impl<T: Copy> Once<T> {
     pub(crate) fn nudge(&self) {
         let helps = |held: &mut Option<Waiting>| held.take_if(|held| held.can_help);
         let helpers: Vec<_> = match &mut *self.0.lock() {
-            State::Happened(_) => return,
+            State::Set(_) => return,
             State::Waiting { wakers, .. } => wakers.iter_mut().filter_map(helps).collect(),
         };
         helpers.into_iter().for_each(|held| catch_panic::wake(held.waker));
@@ -112,10 +112,10 @@ impl<T: Copy> Once<T> {
     pub(crate) fn set(&self, value: T) {
         let mut state = self.0.lock();
         let wakers = match &mut *state {
-            State::Happened(_) => return,
+            State::Set(_) => return,
             State::Waiting { wakers, .. } => std::mem::take(wakers),
         };
-        *state = State::Happened(value);
+        *state = State::Set(value);
         drop(state);
         for held in wakers.into_iter().flatten() {
             catch_panic::wake(held.waker);

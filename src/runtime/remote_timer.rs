@@ -9,7 +9,7 @@ use super::context;
 use super::home::FOREVER;
 use super::shared::Shared;
 use crate::base::TimerKey;
-use crate::executor::{Coalescing, Deliver};
+use crate::executor::{Coalescing, RunAtHome};
 use crate::sync;
 
 /// Made by the first reset abroad.
@@ -33,8 +33,8 @@ impl Reset {
     }
 }
 
-impl Deliver for Reset {
-    fn deliver(&self) {
+impl RunAtHome for Reset {
+    fn run_at_home(&self) {
         if let Some(home) = context::home_of(&self.owner) {
             let after = Duration::from_nanos(self.deadline.load(Relaxed));
             let deadline = self.epoch.checked_add(after).unwrap_or(self.epoch + FOREVER);

@@ -23,7 +23,7 @@ use super::shutdown::{Shutdown, Terminated};
 use super::spawner::{LocalSpawner, Spawner};
 use super::standing::Standing;
 use super::{close, context};
-use crate::executor::{JoinHandle, Large, Root, guard as catch_panic, is_large};
+use crate::executor::{JoinHandle, Large, Root, catch_panic, is_large};
 
 /// A single-threaded async runtime on its own event base.
 ///

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use super::home::Home;
 use super::readiness::{Direction, Readiness, Ready, Seen, Waiter, WaiterKey};
 use crate::base::{Interest, Key, Mode};
-use crate::executor::{coop, guard as catch_panic, is_task_waker};
+use crate::executor::{catch_panic, coop, is_task_waker};
 
 impl Home {
     /// Registers a descriptor, edge-triggered.

@@ -1,13 +1,13 @@
-//! User code at home that must not take the runtime along when it panics: wakers, destructors, panic payloads.
+//! Calls of user code (wakers, destructors, closures) whose panic must not unwind through the runtime.
 
 use std::any::Any;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
-/// Runs `code`; a panic ends there, with its payload.
+/// Runs `code`; `None` if it panicked. The payload is dropped.
 ///
-/// What the code leaves half done is either gone with it or meant to be left like that: callers drop values and wake wakers.
+/// Unwind safety is the callers' affair: nothing that `code` has left half done is used afterwards.
 pub(crate) fn run<R>(code: impl FnOnce() -> R) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(code)) {
         Ok(value) => Some(value),
@@ -18,7 +18,7 @@ pub(crate) fn run<R>(code: impl FnOnce() -> R) -> Option<R> {
     }
 }
 
-/// Wakes a waker that may be anybody's.
+/// Wakes a waker that may be of any executor.
 pub(crate) fn wake(waker: Waker) {
     run(|| waker.wake());
 }

@@ -1,0 +1,184 @@
+//! Free lists: the memory of tasks that have gone, kept for the next tasks of the same size. Home has one of its own, and now
+//! and then moves blocks to a shared one, for threads that spawn from abroad.
+//!
+//! A block keeps its task's handle to the inbox, so that neither the next task nor its end has to count one. The inbox
+//! holds the shared list, so that is a cycle: home breaks it when it seals the gate.
+
+use std::alloc::Layout;
+use std::cell::RefCell;
+use std::mem;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+use super::task::{Header, dealloc_block};
+
+/// The alignment of tasks.
+pub(super) const ALIGN: usize = 16;
+/// The step between size classes.
+const STEP: usize = 8;
+/// The memory of larger tasks goes back to the allocator.
+const LARGEST: usize = 512;
+/// How many bytes each of the two lists keeps at most.
+const MOST_BYTES: usize = 256 << 10;
+/// How many blocks of a size home moves to the shared list at a time; it keeps as many itself.
+const BATCH: usize = 64;
+
+/// The list of home, which alone uses it.
+pub(super) struct FreeList(RefCell<SizeClasses>);
+
+/// The list of threads that spawn from abroad. Memory that they allocate and home frees would otherwise make both sides
+/// contend for the allocator.
+pub(super) struct SharedFreeList {
+    /// A thread found no block, and home has moved none here since.
+    wanted: AtomicBool,
+    /// Only `try_lock` is used, but for home's `close`.
+    classes: Mutex<SizeClasses>,
+}
+
+struct SizeClasses {
+    /// The blocks of size `n * STEP` are in list `n`. All are aligned to `ALIGN`.
+    lists: [Vec<NonNull<Header>>; LARGEST / STEP + 1],
+    bytes: usize,
+    most_bytes: usize,
+}
+
+// SAFETY: a block is plain memory and a handle to an inbox, which is made for all threads; the list owns both.
+unsafe impl Send for SizeClasses {}
+
+impl SizeClasses {
+    fn new(most_bytes: usize) -> Self {
+        Self {
+            lists: [const { Vec::new() }; LARGEST / STEP + 1],
+            bytes: 0,
+            most_bytes,
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, class: usize) -> Option<NonNull<Header>> {
+        let block = self.lists[class].pop()?;
+        self.bytes -= class * STEP;
+        Some(block)
+    }
+
+    /// False: the list is full.
+    #[inline]
+    fn put(&mut self, class: usize, block: NonNull<Header>) -> bool {
+        let has_room = self.bytes < self.most_bytes;
+        if has_room {
+            self.bytes += class * STEP;
+            self.lists[class].push(block);
+        }
+        has_room
+    }
+}
+
+impl FreeList {
+    pub(super) fn new() -> Self {
+        Self(RefCell::new(SizeClasses::new(MOST_BYTES)))
+    }
+
+    /// A block of that layout, if there is one. The handle to the inbox in it is valid.
+    #[inline]
+    pub(super) fn take(&self, layout: Layout) -> Option<NonNull<Header>> {
+        self.0.borrow_mut().take(class(layout)?)
+    }
+
+    /// Keeps a block, or frees it; moves some to the shared list if a thread wants them.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the block, which was allocated with that layout, and gives it away. Nothing but its handle to the
+    /// inbox is left in it; the inbox is that of this home, and has `shared`.
+    #[inline]
+    pub(super) unsafe fn keep(&self, block: NonNull<Header>, layout: Layout, shared: &SharedFreeList) {
+        let classes = &mut *self.0.borrow_mut();
+        let class = class(layout);
+        if let Some(class) = class
+            && shared.wanted.load(Relaxed)
+        {
+            shared.refill(class, classes);
+        }
+        if class.is_none_or(|class| !classes.put(class, block)) {
+            // SAFETY: the caller's promise.
+            unsafe { dealloc_block(block, layout) };
+        }
+    }
+}
+
+impl SharedFreeList {
+    pub(super) fn new() -> Self {
+        Self {
+            wanted: AtomicBool::new(false),
+            classes: Mutex::new(SizeClasses::new(MOST_BYTES)),
+        }
+    }
+
+    /// As [`FreeList::take`], on any thread.
+    pub(super) fn take(&self, layout: Layout) -> Option<NonNull<Header>> {
+        let class = class(layout)?;
+        if self.wanted.load(Relaxed) {
+            return None;
+        }
+        // If it is locked, the caller allocates.
+        let block = self.classes.try_lock().ok()?.take(class);
+        if block.is_none() {
+            self.wanted.store(true, Relaxed);
+        }
+        block
+    }
+
+    /// Takes a batch over from home's list, if that has enough. Home only.
+    #[cold]
+    fn refill(&self, class: usize, from: &mut SizeClasses) {
+        if from.lists[class].len() < 2 * BATCH {
+            return;
+        }
+        let Ok(mut classes) = self.classes.try_lock() else {
+            return;
+        };
+        self.wanted.store(false, Relaxed);
+        for _ in 0..BATCH {
+            let Some(block) = from.take(class) else {
+                break;
+            };
+            if !classes.put(class, block) {
+                from.put(class, block);
+                break;
+            }
+        }
+    }
+
+    #[cfg(all(test, not(evbase_loom)))]
+    pub(super) fn len(&self) -> usize {
+        self.classes.lock().unwrap().lists.iter().map(Vec::len).sum()
+    }
+
+    /// Frees the blocks, and keeps none from here on. Home only.
+    pub(super) fn close(&self) {
+        let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = mem::replace(&mut *classes, SizeClasses::new(0));
+        drop(classes);
+        drop(left);
+    }
+}
+
+/// The size class of a layout; `None` if blocks of it are not kept.
+#[inline]
+fn class(layout: Layout) -> Option<usize> {
+    (layout.align() == ALIGN && layout.size() <= LARGEST).then_some(layout.size() / STEP)
+}
+
+impl Drop for SizeClasses {
+    fn drop(&mut self) {
+        for (class, list) in self.lists.iter_mut().enumerate() {
+            let layout =
+                Layout::from_size_align(class * STEP, ALIGN).expect("evbase: blocks of this class have been allocated");
+            for block in list.drain(..) {
+                // SAFETY: allocated with this layout, which is the class's, and given away to `FreeList::keep`.
+                unsafe { dealloc_block(block, layout) };
+            }
+        }
+    }
+}
