@@ -1,20 +1,20 @@
 //! The bell of a thread: how a stop reaches a home that isn't in its own loop.
 //!
-//! A thread may be home to several runtimes, and waits for one thing at a time: in the loop of one of them, in its grace
-//! period, or in a blocking wait. A stop of another one finds its gate not parked, and rings the bell instead; whoever
-//! waits on this thread listens to it, and sees which of its runtimes are to be closed.
+//! A thread may be home to several runtimes, but sleeps in one place: in the loop of one of them, in its grace period, or in a
+//! blocking wait. A stop of another one finds no PARKED in its gate, and rings the bell of the home thread instead. Whatever
+//! sleeps there listens to the bell, and then looks which of the thread's runtimes are to be closed.
 //!
 //! ```text
 //!   word = RUNG | ASLEEP
 //!
-//!   any thread, signal handlers   ring         swap  RUNG; who has cleared ASLEEP writes to the notifier
+//!   any thread, signal handlers   ring         swap  RUNG; whoever clears ASLEEP writes to the notifier
 //!   the thread of the bell        fall_asleep  CAS   ASLEEP, unless RUNG
 //!                                 wake_up      RMW   clears ASLEEP
 //!                                 answer       RMW   clears RUNG; then looks at the stops of all its runtimes
 //! ```
 //!
-//! Invariants: nobody sleeps over a ring, since ringing and falling asleep are steps in the modification order of one word.
-//! A ring is a bounded number of atomic operations and at most one write.
+//! Invariants: no ring is slept over, since ringing and falling asleep are atomic steps on one word. A ring is a bounded number
+//! of atomic operations and at most one write.
 
 use std::io;
 use std::sync::OnceLock;
@@ -27,10 +27,10 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 const RUNG: usize = 1;
 const ASLEEP: usize = 1 << 1;
 
-/// How long a thread sleeps at a time when there is no descriptor for its bell: it looks by itself then.
+/// How long a thread sleeps at a time when there is no descriptor for its bell: then it has to look.
 pub(super) const NAP: Duration = Duration::from_millis(5);
 
-/// What ends the sleep of a thread, from any other one and from a signal handler.
+/// Ends the sleep of a thread, from any thread and from a signal handler.
 pub(super) trait EndSleep {
     /// False if it could not.
     fn end_sleep(&self) -> bool;
@@ -42,11 +42,11 @@ impl EndSleep for Notifier {
     }
 }
 
-/// One a thread that is home to runtimes; every one of them holds it. (Another `N` stands for the descriptor in a model.)
+/// The bell of a thread. The runtimes at home there hold it, too. (In a model, `N` stands for the descriptor.)
 #[derive(Debug)]
 pub(super) struct Bell<N = Notifier> {
     word: AtomicUsize,
-    /// Made when the thread first sleeps where it has to be heard: most threads have one runtime, and never need it.
+    /// Made when the thread first sleeps listening: most threads have one runtime, and never do.
     notifier: OnceLock<N>,
     birth: fork::Birth,
 }
@@ -70,7 +70,7 @@ impl<N: EndSleep> Bell<N> {
         if self.word.swap(RUNG, AcqRel) & ASLEEP == 0 {
             return false;
         }
-        // Without a notifier the thread naps, and looks by itself.
+        // Without a notifier the thread naps, and looks.
         let woken = self.notifier.get().is_none_or(N::end_sleep);
         if !woken {
             // The next ring shall try again.
@@ -79,7 +79,7 @@ impl<N: EndSleep> Bell<N> {
         woken
     }
 
-    /// From here on a ring writes to the notifier. False: it has rung already.
+    /// From here on a ring writes to the notifier. False: the bell has rung, and the thread must not sleep.
     pub(super) fn fall_asleep(&self) -> bool {
         let mut word = self.word.load(Relaxed);
         while word & RUNG == 0 {
@@ -95,9 +95,9 @@ impl<N: EndSleep> Bell<N> {
         self.word.fetch_and(!ASLEEP, Relaxed);
     }
 
-    /// Whether it has rung since the last time. Whoever is told looks at the stops of all runtimes of this thread.
+    /// Whether it has rung since the last answer. If so, the caller looks at the stops of all runtimes of this thread.
     pub(super) fn answer(&self) -> bool {
-        // Acquire: the stop that was set before the ring is seen.
+        // Acquire: the caller sees the stop that was set before the ring.
         self.word.load(Relaxed) & RUNG != 0 && self.word.fetch_and(!RUNG, Acquire) & RUNG != 0
     }
 
@@ -125,7 +125,7 @@ impl Bell {
         let Ok(notifier) = self.notifier() else {
             return nap();
         };
-        // What was written before was for an earlier sleep.
+        // What was written before belongs to an earlier sleep.
         notifier.clear();
         if self.fall_asleep() {
             let waited = notifier.wait(timeout);
@@ -137,8 +137,8 @@ impl Bell {
     }
 }
 
-/// The bells to ring when a runtime is asked to stop: that of its home, and of threads that waited for its end before it had
-/// a home. It only grows; there are as many as there are such threads.
+/// The bells that a stop of a runtime rings: that of its home, and those of threads that waited for its end before it had a
+/// home. The list only grows, so that signal handlers can walk it.
 #[derive(Debug)]
 pub(super) struct Bells<N = Notifier> {
     first: OnceLock<Box<Link<N>>>,
@@ -157,17 +157,17 @@ impl<N: EndSleep> Bells<N> {
 
     /// Adds a bell, unless it is among them.
     pub(super) fn add(&self, bell: &Arc<Bell<N>>) {
-        let mut place = &self.first;
+        let mut cursor = &self.first;
         loop {
-            match place.get() {
+            match cursor.get() {
                 Some(link) if Arc::ptr_eq(&link.bell, bell) => return,
-                Some(link) => place = &link.next,
+                Some(link) => cursor = &link.next,
                 None => {
                     let link = Box::new(Link {
                         bell: bell.clone(),
                         next: OnceLock::new(),
                     });
-                    if place.set(link).is_ok() {
+                    if cursor.set(link).is_ok() {
                         return;
                     }
                 }
@@ -175,15 +175,15 @@ impl<N: EndSleep> Bells<N> {
         }
     }
 
-    /// Rings one after the other until one wakes its thread, which then does what is to be done; those that are awake see
-    /// it, too. From any thread, and from a signal handler.
+    /// Rings one bell after the other until one wakes a sleeping thread, which then closes the runtime. Threads that were awake
+    /// answer before they sleep. From any thread, and from a signal handler.
     pub(super) fn ring(&self) {
-        let mut place = &self.first;
-        while let Some(link) = place.get() {
+        let mut cursor = &self.first;
+        while let Some(link) = cursor.get() {
             if link.bell.ring() {
                 return;
             }
-            place = &link.next;
+            cursor = &link.next;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who is home: decided once, by the first thread that drives a runtime, or closes it.
+//! Which thread is home: the first one that drives the runtime, or closes it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -6,15 +6,15 @@ use std::thread::{self, ThreadId};
 
 use crate::sync::{AtomicUsize, Mutex};
 
-/// Names a thread, and is never used again in this process; not zero.
+/// Names a thread; not zero, and never used again in this process.
 pub(crate) type ThreadNumber = usize;
 
-/// Keeps what goes to the home thread until there is one.
+/// Keeps `B`, the base, until there is a home thread, which gets it.
 #[derive(Debug)]
 pub(crate) struct Binding<B> {
-    /// Zero until bound. Set before `kept` is unlocked: a fast answer to "am I home?".
+    /// Zero until bound; read for "am I home?".
     home: AtomicUsize,
-    /// The same thread, for humans. Set under the lock, read without it.
+    /// The same thread, for the API.
     thread: OnceLock<ThreadId>,
     /// `None` once it is bound.
     kept: Mutex<Option<B>>,
@@ -43,7 +43,7 @@ impl<B> Binding<B> {
     }
 
     pub(crate) fn is_home(&self, me: ThreadNumber) -> bool {
-        // A thread sees its own store; and another's number is never its own.
+        // A thread sees its own store, and another thread's number is never its own.
         self.home.load(Acquire) == me
     }
 

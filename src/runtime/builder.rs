@@ -1,4 +1,4 @@
-//! Makes runtimes that are not the default one.
+//! [`Builder`]: makes runtimes.
 
 use std::io;
 use std::sync::{Arc, mpsc};
@@ -124,7 +124,7 @@ impl Builder {
     }
 }
 
-/// The life of a thread made by `start`.
+/// What a thread made by `start` does.
 fn be_home(shared: &Arc<Shared>, bound: &mpsc::SyncSender<Result<(), RunError>>) {
     let home = match Home::bind(shared) {
         Ok(home) => home,

@@ -3,16 +3,17 @@
 //! ```text
 //!   home's loop                      sees the stop, and closes after the grace period
 //!   a drop, at home, outside it      runs the loop until then
-//!   a drop, nobody's home            becomes home, and closes at once
-//!   a drop, elsewhere                is a message: the bell, and a nudge to who waits for the end
+//!   a drop, without a home           the thread becomes home, and closes at once
+//!   a drop, on another thread        is a stop, which wakes home or rings its bell; and wakes those who await the end at home
 //!   another call at home             closes "in passing": with the grace period, or at once inside another runtime's loop
 //!   the thread's exit                closes at once
 //!
-//!   close:  Closing: no task, no registration is taken any more -> drop the root, then all tasks -> deregister everything
-//!             -> seal the gate, and deliver what was sent before -> free the base -> publish the report
+//!   close:  Closing: home accepts no task and no registration any more -> drop the root, then all tasks -> deregister
+//!             everything -> seal the gate, and deliver what was sent before -> free the base -> publish the report
 //! ```
 //!
-//! It takes time in proportion to what was accepted before it began: each step is done once, whoever goes on sending.
+//! Each step is done once, so that closing takes time in proportion to what was accepted before it began, however much is sent
+//! meanwhile.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,24 +32,24 @@ use crate::executor::{StopLevel, Stops, catch_panic};
 /// What the drop of a `Runtime` does, on any thread.
 pub(super) fn dropped(shared: &Arc<Shared>) {
     if shared.is_forked() {
-        // The queue is the parent's, and so are the tasks: only this process's copies of descriptors go.
+        // The tasks are the parent's, and so is the kernel queue: only this process's copies of descriptors are closed.
         return context::home_of(shared).iter().for_each(Home::abandon);
     }
     shared.stop(StopLevel::Drop);
     match Standing::of(shared) {
-        // Nobody has driven it: there is nothing to wait for. Should another thread be faster, it is about to close it.
+        // If another thread becomes home first, that one sees the stop and closes.
         Standing::Unbound => Home::bind_to_close(shared).iter().for_each(Home::close_at_once),
-        // Inside its own loop it is a request; the loop closes after the running poll.
         Standing::Here(home) if !home.is_driven() => home.close_here(),
-        // Home may be in a foreign executor that awaits the end: polled there, it comes.
+        // If a foreign executor on the home thread polls a `Terminated`, that poll closes.
         Standing::Elsewhere(_) => shared.closed.nudge(),
+        // Here: inside its own loop, which closes after the running poll.
         Standing::Here(_) | Standing::Closed(_) | Standing::Exiting | Standing::Forked => {}
     }
     context::sweep(None);
 }
 
 impl Home {
-    /// Notes a stop, when home sees the first one, and tells who waits for that. The grace period begins.
+    /// Home has seen these stops: with the first one, the grace period begins, and those who wait for `requested` are woken.
     pub(super) fn see(&self, stops: Stops) {
         if let Life::Bound = self.life()
             && stops.requested()
@@ -78,7 +79,7 @@ impl Home {
         }
     }
 
-    /// Whether the grace period is over.
+    /// Whether to close now: the grace period is over, by time, by `request_now`, or because no task is left.
     pub(super) fn end_is_due(&self, stops: Stops, root_alive: bool) -> bool {
         let Some(left) = self.grace_left() else {
             return false;
@@ -89,12 +90,12 @@ impl Home {
     /// Closes a runtime that was asked to stop, from outside of its loop: runs its grace period, then ends it.
     pub(super) fn close_here(self: &Rc<Self>) {
         debug_assert!(self.shared().stops().requested());
-        // It was closed or is in its loop already, or it closes here: there is no other error.
+        // The errors say that it is closed, closes already, or is the parent's.
         let _ = self.drive(Goal::default());
     }
 
-    /// As `close_here`, by a call that is not about this runtime, or a poll. Inside the loop of another runtime there is no
-    /// grace then: that loop would have to wait for it.
+    /// As `close_here`, by a call about another runtime, or by a poll of a `Terminated`. Inside the loop of another runtime it
+    /// closes at once: that loop would have to wait for the grace period.
     pub(super) fn close_in_passing(self: &Rc<Self>) {
         if context::inside_loop() {
             self.close_at_once();
@@ -110,10 +111,10 @@ impl Home {
         }
     }
 
-    /// The thread is exiting: called by its guard, with the thread's hold on the home.
+    /// The thread is exiting: called by the thread-exit guard, with the list's reference.
     pub(super) fn thread_exits(self: Rc<Self>) {
         if self.is_driven() {
-            // `process::exit` in a task: a future under poll is never dropped. The process ends, and takes it along.
+            // `process::exit` in a task: a future under poll must not be dropped. It is leaked, and the process ends.
             return std::mem::forget(self);
         }
         if self.shared().is_forked() {
@@ -142,9 +143,9 @@ impl Home {
         self.close_with(cause_of(seen), root)
     }
 
-    /// The end. The caller drives, but polls nothing.
+    /// Closes. The caller has a `Driving`, and is in no poll.
     ///
-    /// The one error is `Forked`: a destructor has forked, and this is the child, where the end is not this runtime's.
+    /// The one error is `Forked`: a destructor has forked, and this is the child, which must not close the parent's runtime.
     fn close_with(self: &Rc<Self>, cause: Cause, root: Option<&mut dyn RootFuture>) -> Result<Report, RunError> {
         let shared = self.shared();
         let go_on = || !shared.is_forked();
@@ -156,9 +157,9 @@ impl Home {
         }
         self.executor().cancel_all(go_on);
         self.forget_registrations();
-        // Nothing is registered any more: what is sent from now on can be done where it is.
+        // Nothing is registered any more: a sender that is refused from now on has nothing to do at home.
         self.executor().seal(go_on);
-        // Nobody waits in the kernel any more: closing the queue can't block.
+        // No thread waits in the kernel queue: closing it can't block.
         drop(self.free());
         context::unbind(self);
         if shared.is_forked() {
@@ -170,8 +171,8 @@ impl Home {
         Ok(report)
     }
 
-    /// Deregisters and disarms what belongs to objects that outlive the base. Who waits for it in a foreign executor is
-    /// woken, and told by its next poll.
+    /// Deregisters the descriptors and disarms the timers of objects that outlive the base. Foreign executors may still wait for
+    /// these: they are woken, and their next poll answers with an error.
     fn forget_registrations(&self) {
         if self.shared().is_forked() {
             return;

@@ -1,9 +1,10 @@
-//! What a thread knows of the runtimes that are at home on it.
+//! The thread-locals: what a thread knows of runtimes.
 //!
-//! The runtimes *bound* here, whose guard closes them when the thread exits; those without a home whose end somebody here
-//! waits for; the bell by which both are heard; and the stack of *contexts* (running loops and `EnterGuard`s), of which the
-//! innermost serves the free functions. The stack has no destructor, so that it is there for the destructors of other
-//! thread-locals, and while the guard closes what is left.
+//! - The homes on this thread. The destructor of their list is the thread-exit guard, which closes them.
+//! - The runtimes without a home for whose end a loop on this thread waits.
+//! - The thread's bell, by which stops of both are heard.
+//! - The stack of *contexts* (running loops and `EnterGuard`s), of which the innermost serves the free functions. It has no
+//!   destructor, so that destructors of other thread-locals can use it, and the thread-exit guard, too.
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
@@ -48,19 +49,19 @@ pub(super) fn thread_number() -> ThreadNumber {
         }
         number.get()
     });
-    // Where thread-locals need a key, this one is gone when the thread exits: then this is nobody's home.
+    // On some platforms this thread-local is gone while the thread exits: a new number is that of no home.
     number.unwrap_or_else(|_| new())
 }
 
 /// Its destructor is the thread-exit guard.
 struct Thread {
-    /// The runtimes bound here.
+    /// The runtimes that are at home here and not closed.
     homes: RefCell<Vec<Rc<Home>>>,
-    /// Runtimes without a home, the end of which a loop of this thread waits for.
+    /// The runtimes without a home for whose end a loop of this thread waits.
     awaited: RefCell<Vec<Weak<Shared>>>,
     /// How many blocking waits there are on the stack.
     waits: Cell<usize>,
-    /// There as long as any of these is.
+    /// Made when it is needed; dropped when there is none of the above.
     bell: RefCell<Option<sync::Arc<Bell>>>,
 }
 
@@ -73,7 +74,7 @@ impl Thread {
         }
     }
 
-    /// After a change: whether a loop of this thread has to listen to its bell, and whether there is a bell.
+    /// After a change of the other fields: sets LISTENS, and drops a bell that is no longer needed.
     fn changed(&self) {
         let heard = self.homes.borrow().len() + self.awaited.borrow().len() + self.waits.get();
         let _ = LISTENS.try_with(|listens| listens.set(heard > 1));
@@ -85,11 +86,11 @@ impl Thread {
 impl Drop for Thread {
     fn drop(&mut self) {
         if inside_loop() {
-            // `process::exit` in a task: nothing is dropped under a poll, and the process takes it all along.
+            // `process::exit` in a task: a future under poll must not be dropped. All is leaked, and the process ends.
             return std::mem::forget(self.homes.take());
         }
         loop {
-            // Closing runs user code: not under the borrow.
+            // Closing runs user code, so the borrow ends first.
             let Some(home) = self.homes.borrow_mut().pop() else {
                 break;
             };
@@ -103,7 +104,7 @@ pub(super) fn can_bind() -> bool {
     THREAD.try_with(|_| ()).is_ok()
 }
 
-/// Puts a new home on this thread's list. On a thread that is exiting there is no list: nobody would close it.
+/// Adds a new home to this thread's list. (On a thread that is exiting there is no list; see `can_bind`.)
 pub(super) fn bind(home: &Rc<Home>) {
     let _ = THREAD.try_with(|thread| {
         thread.homes.borrow_mut().push(home.clone());
@@ -115,7 +116,7 @@ pub(super) fn bind(home: &Rc<Home>) {
     });
 }
 
-/// Takes a home that has closed off the list.
+/// Removes a home that has closed from the list.
 pub(super) fn unbind(home: &Rc<Home>) {
     let _ = THREAD.try_with(|thread| {
         let mut homes = thread.homes.borrow_mut();
@@ -130,7 +131,7 @@ pub(super) fn unbind(home: &Rc<Home>) {
 /// Home's half of a runtime, if this thread is its home and it is not closed.
 pub(crate) fn home_of(shared: &Arc<Shared>) -> Option<Rc<Home>> {
     let is_its = |home: &&Rc<Home>| Arc::ptr_eq(home.shared(), shared);
-    // In the guard's destructor the list can't be reached any more; the home that it closes is a context then.
+    // While the thread-exit guard runs, the list can't be reached any more, but the home that it closes is a context.
     if let Some(home) = find(is_its) {
         return Some(home);
     }
@@ -139,8 +140,8 @@ pub(crate) fn home_of(shared: &Arc<Shared>) -> Option<Rc<Home>> {
 }
 
 impl Shared {
-    /// Does something to home's half: at once if this is home, else by a message. Where there is nothing to do it to any
-    /// more (home has closed, or is in the parent process), the action is dropped here.
+    /// Runs `action` with home's half: at once if this is home, else by a message. If home has closed, or this is the child of
+    /// a fork, the action is dropped here.
     pub(crate) fn at_home(self: &Arc<Self>, action: impl FnOnce(&Rc<Home>) + Send + 'static) {
         if self.is_forked() {
             return;
@@ -151,7 +152,7 @@ impl Shared {
         self.send_home(action);
     }
 
-    /// As `at_home`, by a message in any case: it arrives after those that were sent before.
+    /// As `at_home`, but always by a message, which keeps the order of what this thread sends.
     pub(crate) fn send_home(self: &Arc<Self>, action: impl FnOnce(&Rc<Home>) + Send + 'static) {
         if self.is_forked() {
             return;
@@ -166,8 +167,8 @@ impl Shared {
     }
 }
 
-/// The bell of this thread, if a loop that runs here has to listen to it: for another runtime, or for a wait that it is run
-/// in.
+/// The bell of this thread, if a loop that runs here has to listen to it, since there is another runtime, or a blocking wait
+/// further out in the stack.
 #[inline]
 pub(super) fn bell() -> Option<sync::Arc<Bell>> {
     if !LISTENS.try_with(Cell::get).unwrap_or(false) {
@@ -176,12 +177,11 @@ pub(super) fn bell() -> Option<sync::Arc<Bell>> {
     THREAD.try_with(Thread::bell).ok()
 }
 
-/// Listens for the end of a runtime that has no home, since a loop of this thread waits for it. Returns the stops that came
-/// before.
+/// Has stops of a runtime without a home ring this thread's bell: a loop here waits for the end of that runtime.
 pub(super) fn listen_for(shared: &Arc<Shared>) {
     let _ = THREAD.try_with(|thread| {
         let mut awaited = thread.awaited.borrow_mut();
-        // Those that have gone or found a home since are of no interest here.
+        // Runtimes that have been dropped, or have got a home, need not be listened to any more.
         awaited.retain(|other| other.upgrade().is_some_and(|other| !other.binding.is_bound()));
         if !awaited
             .iter()
@@ -198,7 +198,7 @@ pub(super) fn listen_for(shared: &Arc<Shared>) {
     });
 }
 
-/// A blocking wait on this thread, while it lives; loops that are run meanwhile listen to the bell.
+/// A blocking wait on this thread, while it lives. Loops that run during the wait listen to the bell.
 pub(super) struct Waiting {
     /// `None` if the thread is nobody's home, or is exiting.
     pub(super) bell: Option<sync::Arc<Bell>>,
@@ -231,7 +231,8 @@ impl Drop for Waiting {
     }
 }
 
-/// A runtime that was asked to stop while this thread, its home, was outside of its loop; but for that of `except`.
+/// A runtime, but for `except`, that was asked to stop and that this thread has to close: it is at home here, outside of its
+/// loop; or a loop here waits for its end, and it had no home, so that this thread becomes its home.
 pub(super) fn due(except: Option<&Arc<Shared>>) -> Option<Rc<Home>> {
     let is_due = |home: &&Rc<Home>| !except.is_some_and(|shared| Arc::ptr_eq(home.shared(), shared)) && home.is_due();
     let home = THREAD.try_with(|thread| thread.homes.borrow().iter().find(is_due).cloned());
@@ -248,7 +249,7 @@ pub(super) fn due(except: Option<&Arc<Shared>>) -> Option<Rc<Home>> {
         Some(shared)
     });
     match awaited {
-        // It has no home, or found one since, which hears its stops itself.
+        // If it has got another home since, that one closes it.
         Ok(Some(shared)) => Home::bind(&shared)
             .ok()
             .filter(|home| home.is_due())
@@ -268,7 +269,7 @@ pub(super) fn sweep(except: Option<&Arc<Shared>>) {
 #[derive(Clone, Copy)]
 struct Loops {
     running: usize,
-    /// Those of the parent don't run in the child of a fork, though they are on its stack.
+    /// That of the process: in the child of a fork, loops of the parent are on the stack, but don't run.
     generation: usize,
 }
 
@@ -343,7 +344,7 @@ impl Drop for Context {
     }
 }
 
-/// Changes the stack, and says who is innermost.
+/// Changes the stack, and then tells the executor which home is innermost.
 fn with_contexts<R>(change: impl FnOnce(&mut Contexts) -> R) -> Option<R> {
     let stack = CONTEXTS.try_with(|stack| {
         let mut contexts = ManuallyDrop::into_inner(stack.take());
@@ -352,7 +353,7 @@ fn with_contexts<R>(change: impl FnOnce(&mut Contexts) -> R) -> Option<R> {
         // this function is called again; what that takes out is dropped after the call.
         unsafe { current::set(contexts.last().map(|(_, home)| home.executor())) };
         if contexts.is_empty() {
-            // There is no destructor that would free the memory.
+            // The stack has no destructor that would free the memory.
             contexts = Vec::new();
         }
         stack.set(ManuallyDrop::new(contexts));
@@ -361,7 +362,7 @@ fn with_contexts<R>(change: impl FnOnce(&mut Contexts) -> R) -> Option<R> {
     stack.ok()
 }
 
-/// The innermost context's home for which the condition holds.
+/// The innermost of the contexts' homes for which the condition holds.
 fn find(condition: impl FnMut(&&Rc<Home>) -> bool) -> Option<Rc<Home>> {
     let found = CONTEXTS.try_with(|stack| {
         let contexts = stack.take();

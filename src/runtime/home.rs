@@ -5,8 +5,8 @@
 //!             -> answer the bell -> look at the kernel and the clock: sleep if there is nothing to do -> run some ready tasks -> again
 //! ```
 //!
-//! A `Home` is made on the home thread by the call that binds, lives in that thread's list, and never leaves it. No user
-//! code runs under a borrow of the base.
+//! The call that binds makes a `Home`, on the home thread. It is in that thread's list (context.rs), and never leaves the
+//! thread. No user code runs under a borrow of the base.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
@@ -32,22 +32,22 @@ pub(crate) struct Home {
     /// `None` once it is closed.
     base: RefCell<Option<Base>>,
     life: Cell<Life>,
-    /// A loop runs for this home, further out in the stack; or the end of it.
+    /// A loop of this home, or its closing, is on this thread's stack.
     driven: Cell<bool>,
-    /// Wakers that the last look at the base has found, kept for their memory.
+    /// Empty between looks at the base; kept for its memory.
     woken: RefCell<Vec<Waker>>,
-    /// From the first wait with a timeout on.
+    /// Sets the thread's timer slack; made before the first wait for a timer.
     exact: Cell<Option<ExactThread>>,
     owners: Owners,
-    /// The base ends its waits also when this thread's bell rings.
+    /// The base watches the notifier of this thread's bell.
     hears_bell: Cell<bool>,
 }
 
-// No user code runs under a borrow, or in the middle of a change: a panic leaves it whole.
+// A panic of user code leaves a home whole: none runs under a borrow, or in the middle of a change.
 impl UnwindSafe for Home {}
 impl RefUnwindSafe for Home {}
 
-/// Where in its life a runtime is that has a home. It only goes down this list.
+/// The life of a runtime that has a home. It only goes down this list.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Life {
     /// Home has seen no stop.
@@ -60,16 +60,18 @@ pub(super) enum Life {
     Closed,
 }
 
-/// The future that a loop is run for.
+/// The future of `block_on`.
 pub(super) trait RootFuture: Root {
     /// Drops the future; it must not panic.
     fn discard(&mut self);
 }
 
-/// What a loop is run for, and until when.
+/// What ends a loop, besides the end of the runtime.
 #[derive(Default)]
 pub(super) struct Goal<'a> {
+    /// The future of `block_on`: its end.
     pub(super) root: Option<&'a mut dyn RootFuture>,
+    /// A condition, looked at once a pass.
     pub(super) until: Option<&'a dyn Fn() -> bool>,
     pub(super) deadline: Option<Instant>,
 }
@@ -111,7 +113,7 @@ pub struct Turn {
     pub closed: bool,
 }
 
-/// A running loop's claim to its home.
+/// A loop, or the closing, of a home while it lives: there is one at a time.
 pub(super) struct Driving<'a> {
     home: &'a Rc<Home>,
     _context: Context,
@@ -163,7 +165,7 @@ impl Home {
         &self.executor
     }
 
-    /// The base, for a moment in which no user code runs; `None` when it is closed.
+    /// The base; `None` when it is closed. No user code runs under this borrow.
     pub(super) fn base(&self) -> RefMut<'_, Option<Base>> {
         self.base.borrow_mut()
     }
@@ -176,12 +178,12 @@ impl Home {
         self.life.get()
     }
 
-    /// Changes where the runtime is in its life: for `close.rs`.
+    /// For `close.rs` only.
     pub(super) fn set_life(&self, life: Life) {
         self.life.set(life);
     }
 
-    /// Whether new tasks and registrations are welcome: not in the end.
+    /// Whether new tasks and registrations are accepted.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.life(), Life::Bound | Life::Stopping { .. })
     }
@@ -190,18 +192,18 @@ impl Home {
         self.driven.get()
     }
 
-    /// A stop was asked for while this home is outside the loop.
+    /// Whether a stop was asked for, and this home's loop doesn't run: some other call has to close it.
     pub(super) fn is_due(&self) -> bool {
         !self.is_driven() && !self.shared.is_forked() && self.shared.stops().requested()
     }
 
-    /// Gives up what home holds of the system's.
+    /// Takes the base, for the caller to free, and gives the thread its timer slack back.
     pub(super) fn free(&self) -> Option<Base> {
         drop(self.exact.take());
         self.base.take()
     }
 
-    /// Runs the loop. The caller has made sure that none runs on this thread, or has to nest.
+    /// Runs the loop. Other loops may be on this thread's stack, but none of this home.
     pub(super) fn drive(self: &Rc<Self>, mut goal: Goal<'_>) -> Result<Exit, RunError> {
         let _driving = Driving::begin(self)?;
         if goal.root.is_some() {
@@ -216,7 +218,7 @@ impl Home {
                 return self.close(seen, root).map(Exit::Closed);
             }
             let grace = self.grace_left();
-            // A wait for something ends with it, also in the grace period: the end is for the next call.
+            // A condition ends the loop also in the grace period; a later call closes the runtime. The root's end doesn't.
             if (grace.is_none() && root_done) || goal.until.is_some_and(|done| done()) {
                 return Ok(Exit::Done);
             }
@@ -230,10 +232,10 @@ impl Home {
             };
             match self.pass(seen, earlier(grace, rest), root) {
                 Ok((_, done)) => root_done |= done,
-                // The kernel won't wait: there is no grace without waiting.
+                // The kernel refuses to wait, and a grace period without waiting would spin.
                 Err(_) if grace.is_some() => self.end_grace(),
                 Err(error) if !self.shared.stops().requested() => return Err(RunError::Io(error)),
-                // A stop that came meanwhile goes first.
+                // A stop has come meanwhile: the next pass sees it.
                 Err(_) => {}
             }
         }
@@ -262,7 +264,7 @@ impl Home {
         Ok(turn)
     }
 
-    /// Takes a portion of what others have sent, and says which stops there are.
+    /// Delivers a portion of the inbox, and returns the stops.
     fn receive(&self) -> Result<Stops, RunError> {
         if self.shared.is_forked() {
             return Err(RunError::Forked);
@@ -273,7 +275,7 @@ impl Home {
     }
 
     /// Closes the runtimes of this thread for which the bell has rung; looks at the kernel and the clock, and sleeps there if
-    /// there is nothing to do; then runs ready tasks. Returns what was done, and whether the root came to its end.
+    /// there is nothing to do; then runs ready tasks. Returns what was done, and whether the root has ended.
     fn pass(&self, seen: Stops, timeout: Option<Duration>, root: Option<&mut dyn Root>) -> io::Result<(Turn, bool)> {
         if context::bell().is_some_and(|bell| bell.answer()) {
             context::sweep(Some(&self.shared));
@@ -290,7 +292,7 @@ impl Home {
         self.shared.counters.events.add(turn.events as u64);
         self.shared.counters.timers.add(turn.timers as u64);
         if seen_now != seen {
-            // A stop has ended the sleep: it comes before any task.
+            // A stop has come during the sleep: the loop looks at it before any task runs.
             return Ok((turn, false));
         }
         let go_on = || !self.shared.inbox().is_asked_to_stop(seen) && !self.shared.is_forked();
@@ -300,8 +302,8 @@ impl Home {
         Ok((turn, root_done))
     }
 
-    /// Looks at the kernel and the clock, until there is something to do: whoever has something for this thread from here on
-    /// wakes it. Takes what has come meanwhile, and says which stops there are.
+    /// Waits in the kernel until there is something to do, unless a message or a stop has come: whoever sends one from here on
+    /// wakes this thread. Then delivers a portion of the inbox, and returns the stops.
     fn sleep(&self, seen: Stops, timeout: Option<Duration>) -> (io::Result<(usize, usize)>, Stops) {
         let bell = context::bell();
         let mut timeout = timeout;
@@ -315,7 +317,7 @@ impl Home {
                 self.hears_bell.set(heard.is_ok());
             }
             if !self.hears_bell.get() {
-                // There is no descriptor left: home looks by itself, every now and then.
+                // There is no descriptor left for the bell: home looks at it every few milliseconds.
                 timeout = Some(timeout.map_or(NAP, |timeout| timeout.min(NAP)));
             }
             if !bell.fall_asleep() {
@@ -333,16 +335,15 @@ impl Home {
         if let Some(bell) = &bell {
             bell.wake_up();
         }
-        // Whatever the kernel said: home is not parked any more.
+        // Also if the wait has failed: this clears PARKED.
         (looked, self.executor.receive(self.shared.settings.event_interval))
     }
 
-    /// Takes events from the kernel and expired timers from the clock, and wakes who waits for them.
+    /// Takes events from the kernel, looks which timers have expired, and wakes the tasks that wait for them.
     fn look(&self, timeout: Option<Duration>, sleep: bool) -> io::Result<(usize, usize)> {
         let mut woken = self.woken.take();
         let mut wake = |waker: Waker| {
-            // A task of ours is scheduled right here; anybody else's waker is user code, which has to wait until the base
-            // is free.
+            // Waking a task of this crate runs no user code. Any other waker is user code: it is woken after the borrow.
             if is_task_waker(&waker) {
                 waker.wake();
             } else {
@@ -354,7 +355,7 @@ impl Home {
             Fired::Timer { payload, .. } => wake(payload),
         };
         let looked = match self.base.borrow_mut().as_mut() {
-            // There is work, and the notify fd has nothing to say that the inbox hasn't: leave the kernel alone.
+            // Only the notify fd is registered, and home is awake: it need not ask the kernel.
             Some(base) if !sleep && base.sources() == 0 => Ok((0, base.fire_timers(handler))),
             Some(base) => base.turn(timeout, handler).map(|turned| (turned.events, turned.timers)),
             None => Ok((0, 0)),
@@ -367,14 +368,14 @@ impl Home {
     }
 }
 
-/// Further away than any wait: some thirty years.
+/// As good as for ever, but small enough to be added to an `Instant`: some thirty years.
 pub(crate) const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 pub(super) fn time_until(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
-/// The shorter of two timeouts, each of which may be none.
+/// The shorter of two timeouts; `None` is without end.
 fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),

@@ -33,7 +33,7 @@ impl Metrics {
     pub(super) fn of(shared: &Shared) -> Self {
         let tasks = shared.inbox().counts();
         let counters = &shared.counters;
-        // The ends first: each of those tasks was accepted before, so that there are never more ends than tasks.
+        // `accepted` last: so it is never less than the sum of the others.
         let [completed, cancelled, panicked] = [&tasks.completed, &tasks.cancelled, &tasks.panicked].map(Count::get);
         Self {
             spawned: tasks.accepted.get(),

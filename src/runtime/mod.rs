@@ -14,7 +14,7 @@
 //! |---|---|
 //! | `runtime.rs`, `builder.rs`, `spawner.rs`, `shutdown.rs`, `signals.rs` | the handles |
 //! | `shared.rs`, `binding.rs`, `once.rs`, `bell.rs` | what all threads share; who is home; how home is told of a stop |
-//! | `standing.rs` | one look at where a runtime stands, for every call that has to know |
+//! | `standing.rs` | one look at who may do what to a runtime from here, for every call that has to know |
 //! | `context.rs` | what a thread knows of its runtimes |
 //! | `home.rs`, `close.rs`, `wait.rs` | the loop; the end; blocking waits |
 //! | `readiness.rs`, `sources.rs`, `timers.rs`, `remote_timer.rs` | descriptors and timers at home; timers reset from abroad |

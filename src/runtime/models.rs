@@ -134,7 +134,7 @@ fn outside() -> (Arc<Inbox>, Arc<Bells<Notify>>) {
     (Arc::new(Inbox::new(Box::new(Outside(bells.clone())))), bells)
 }
 
-/// What a thread does that waits: sleeps, and looks at the stops when its bell has rung, until `done` says so.
+/// A thread that waits: it sleeps, and looks at the stops when its bell has rung, until `done` says so.
 fn listen(bell: &Bell<Notify>, inbox: &Inbox, mut done: impl FnMut(Stops) -> bool) {
     let notifier = bell.notifier_or(|| Ok::<_, Infallible>(Notify::new()));
     let Ok(notifier) = notifier;

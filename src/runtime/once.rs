@@ -1,11 +1,11 @@
-//! An event of a runtime's life that happens once, and the wakers that wait for it, from any thread.
+//! A value that is set once, and the wakers of those who wait for it, on any thread.
 
 use std::task::Waker;
 
 use crate::executor::catch_panic;
 use crate::sync::Mutex;
 
-/// An event that happens once, with what it brings.
+/// See the module.
 #[derive(Debug)]
 pub(crate) struct Once<T>(Mutex<State<T>>);
 
@@ -18,14 +18,14 @@ enum State<T> {
     Set(T),
 }
 
-/// A waker, and whether its waiter may bring the event about when it is polled again.
+/// A waker, and whether a poll of its waiter may have the value set.
 #[derive(Debug)]
 struct Waiting {
     waker: Waker,
     can_help: bool,
 }
 
-/// What a waiter keeps: the index of its waker.
+/// Kept by a waiter: the index of its waker.
 #[derive(Debug, Default)]
 pub(crate) struct Waiter(Option<usize>);
 
@@ -44,8 +44,7 @@ impl<T: Copy> Once<T> {
         }
     }
 
-    /// Keeps the waker for the waiter, unless the event has happened. A waker that it replaces is dropped, and this one
-    /// cloned, outside of the lock.
+    /// The value; if it isn't set, the waiter's waker is kept until it is. Wakers are cloned and dropped outside of the lock.
     pub(crate) fn poll(&self, waiter: &mut Waiter, waker: &Waker, can_help: bool) -> Option<T> {
         {
             let state = self.0.lock();
@@ -61,7 +60,7 @@ impl<T: Copy> Once<T> {
         }
         let waker = waker.clone();
         let mut state = self.0.lock();
-        let (happened, left) = match &mut *state {
+        let (value, left) = match &mut *state {
             State::Set(value) => (Some(*value), Some(waker)),
             State::Waiting { wakers, free } => {
                 let at = *waiter.0.get_or_insert_with(|| {
@@ -78,10 +77,10 @@ impl<T: Copy> Once<T> {
         };
         drop(state);
         drop(left);
-        happened
+        value
     }
 
-    /// Forgets a waiter.
+    /// Removes a waiter.
     pub(crate) fn leave(&self, waiter: &mut Waiter) {
         let Some(at) = waiter.0.take() else {
             return;
@@ -98,7 +97,7 @@ impl<T: Copy> Once<T> {
         drop(left);
     }
 
-    /// Wakes those who wait and can help, though the event has not happened: it is up to them.
+    /// Wakes those whose poll may have the value set.
     pub(crate) fn nudge(&self) {
         let helps = |held: &mut Option<Waiting>| held.take_if(|held| held.can_help);
         let helpers: Vec<_> = match &mut *self.0.lock() {
@@ -108,7 +107,7 @@ impl<T: Copy> Once<T> {
         helpers.into_iter().for_each(|held| catch_panic::wake(held.waker));
     }
 
-    /// The event happens, with what it brings: wakes all who wait. Later calls do nothing.
+    /// Sets the value, and wakes all who wait. Later calls do nothing.
     pub(crate) fn set(&self, value: T) {
         let mut state = self.0.lock();
         let wakers = match &mut *state {

@@ -1,17 +1,19 @@
-//! What a runtime knows of a descriptor: which ways it is ready, and who waits.
+//! What a runtime knows of a descriptor: its readiness, and the wakers of those who wait for it.
 //!
 //! Sources are registered edge-triggered, so what an event says is kept until a system call answers `WouldBlock`. It is
-//! cleared only if no event of the same direction came since it was read: each one moves that direction's tick on.
+//! cleared only if no event of the same direction came since it was read: each event adds one to that direction's tick.
 //!
-//! An event wakes everybody who waits for its direction, and no waker is kept: who still has to wait says so again. Until then,
+//! An event wakes all who wait for its direction, and drops their wakers: whoever has to wait on is polled, and waits again.
+//! Until the next event,
 //!
-//! * a future has a [`WaiterKey`], under which its waker is found, replaced, and taken back when the future is dropped. The
-//!   key holds the tick, so that it finds nothing after the next event;
-//! * who waits by a `poll_*` function has no key. Its waker is kept once, for as long as it wakes the same task. There may be
-//!   [`MOST_POLLERS`] of these in a direction: one more wakes them all, so that those which nobody needs any more go.
+//! * a future has a [`WaiterKey`], by which its waker is replaced, or removed when the future is dropped. The key holds the tick,
+//!   so that it finds nothing after the next event;
+//! * the caller of a `poll_*` function has no key. Its waker is kept once, compared by `will_wake`. There may be
+//!   [`MOST_POLLERS`] of these in a direction: one more wakes and drops them all, so that wakers of tasks that no longer wait
+//!   don't pile up.
 //!
-//! All of this happens under a borrow of the base. What may run user code, the drop or the wake-up of somebody else's waker, is
-//! handed out to the caller, who does it after the borrow.
+//! All of this happens under a borrow of the base. Waking and dropping wakers may run user code, so they are returned to the
+//! caller, which does that after the borrow.
 
 use std::task::Waker;
 
@@ -21,7 +23,7 @@ use crate::base::{EventBase, Interest};
 /// The event base of a runtime: readiness for each source, a waker for each timer.
 pub(crate) type Base = EventBase<Readiness, Waker>;
 
-/// One of the two ways that bytes go.
+/// Reading or writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     Read,
@@ -31,7 +33,7 @@ pub(crate) enum Direction {
 impl Direction {
     pub(crate) const BOTH: [Self; 2] = [Self::Read, Self::Write];
 
-    /// All that an event can say about this direction.
+    /// The flags of an event that concern this direction.
     const fn ready(self) -> Ready {
         match self {
             Self::Read => Ready::READABLE
@@ -44,7 +46,7 @@ impl Direction {
 }
 
 impl Ready {
-    /// The ways of being ready, in one direction, that somebody with that interest waits for.
+    /// The flags of one direction that end a wait with that interest.
     pub(crate) fn wanted(interest: Interest, direction: Direction) -> Self {
         let answers = |is: bool, ready: Self| (ready | Self::ERROR).when(is);
         match direction {
@@ -57,7 +59,7 @@ impl Ready {
     }
 }
 
-/// Readiness of one direction at one time.
+/// The readiness of one direction, and the tick at which it was read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     pub(crate) ready: Ready,
@@ -82,15 +84,15 @@ impl Waiter<'_> {
     }
 }
 
-/// Names a waiting future among those that wait for the same direction of the same descriptor.
+/// Names a future among those that wait for the same direction of a descriptor.
 #[derive(Debug)]
 pub(crate) struct WaiterKey {
     tick: u32,
-    /// [`FIRST`], or one more than the index among the further ones.
+    /// [`FIRST`], or one more than the index in [`Further::futures`].
     index: u32,
 }
 
-/// The index of the waiter that is kept inline.
+/// The index of the waiter in [`Side::first`].
 const FIRST: u32 = 0;
 
 /// How many wakers of pollers are kept for one direction.
@@ -100,7 +102,7 @@ const MOST_POLLERS: usize = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Readiness {
     sides: [Side; 2],
-    /// Waiters beyond the first of each side. There are none as a rule: then there is no memory for them.
+    /// The waiters beyond the first of each side. `None` if there are none, as is the rule.
     more: Option<Box<[Further; 2]>>,
 }
 
@@ -125,13 +127,13 @@ struct Further {
     pollers: Vec<Waker>,
 }
 
-/// Wakers that are not needed where they were.
+/// Wakers for the caller to drop or wake, after the borrow.
 #[derive(Debug, Default)]
 #[must_use]
 pub(super) struct Leftover {
-    /// The waker of an earlier poll of the same future.
+    /// To drop: the waker of an earlier poll of the same future.
     pub(super) replaced: Option<Waker>,
-    /// Too many pollers: they are to look again.
+    /// To wake: there were too many pollers.
     pub(super) crowd: Vec<Waker>,
 }
 
@@ -144,7 +146,7 @@ impl Readiness {
         }
     }
 
-    /// Forgets `ready`, unless an event came since `seen` was.
+    /// Clears `ready`, unless an event came since `seen` was read.
     pub(super) fn clear(&mut self, direction: Direction, seen: Seen, ready: Ready) {
         let side = &mut self.sides[direction as usize];
         if side.tick == seen.tick {
@@ -152,12 +154,12 @@ impl Readiness {
         }
     }
 
-    /// Forgets all that is known of a direction: the kernel is about to say it anew.
+    /// Clears the readiness of a direction: the caller registers it anew, and the kernel reports it once more.
     pub(super) fn forget(&mut self, direction: Direction) {
         self.sides[direction as usize].ready = Ready::EMPTY;
     }
 
-    /// An event came. Calls `wake` with the waker of each who waits for it.
+    /// Takes an event in, and calls `wake` with the waker of each that waits for it.
     pub(super) fn event(&mut self, event: Ready, wake: &mut impl FnMut(Waker)) {
         for direction in Direction::BOTH {
             let ready = event.and(direction.ready());
@@ -177,7 +179,7 @@ impl Readiness {
         }
     }
 
-    /// Whether the waiter waits already, with a waker as good as this one.
+    /// Whether the waiter waits already, with a waker that wakes the same task.
     pub(super) fn waits(&self, direction: Direction, waiter: &Waiter<'_>, waker: &Waker) -> bool {
         let side = &self.sides[direction as usize];
         let further = self.more.as_ref().map(|more| &more[direction as usize]);
@@ -236,12 +238,12 @@ impl Readiness {
         if let Waiter::Future(key) = waiter {
             **key = Some(WaiterKey { tick: side.tick, index });
         }
-        // Taking the crowd may have left memory without a waker.
+        // Taking the pollers may have left `more` empty.
         self.free_if_empty();
         leftover
     }
 
-    /// A future waits no longer. Returns its waker, if no event has taken it.
+    /// Removes a future that no longer waits. Returns its waker, unless an event has taken it.
     pub(super) fn leave(&mut self, direction: Direction, key: WaiterKey) -> Option<Waker> {
         let side = &mut self.sides[direction as usize];
         if key.tick != side.tick {
@@ -255,7 +257,7 @@ impl Readiness {
         waker
     }
 
-    /// Everybody who waits.
+    /// The wakers of all who wait.
     pub(super) fn into_wakers(self) -> impl Iterator<Item = Waker> {
         let more = self
             .more
@@ -285,7 +287,7 @@ impl Further {
             }
             None => {
                 self.futures.push(Some(waker));
-                // One more must fit in as well. As many futures would need as much memory.
+                // So that index + 1 fits, too.
                 u32::try_from(self.futures.len())
                     .map(|len| len - 1)
                     .expect("evbase: fewer than 2^32 futures wait for a descriptor")

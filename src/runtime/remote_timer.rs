@@ -1,4 +1,4 @@
-//! A timer that is reset from abroad: however often, one message is on its way home at most.
+//! A timer that is reset from abroad: however often, there is one message in the inbox at most.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,21 +12,21 @@ use crate::base::TimerKey;
 use crate::executor::{Coalescing, RunAtHome};
 use crate::sync;
 
-/// Made by the first reset abroad.
+/// Made by a timer's first reset abroad.
 pub(crate) struct RemoteTimer(sync::Arc<Coalescing<Reset>>);
 
 struct Reset {
     owner: Arc<Shared>,
     key: TimerKey,
     epoch: Instant,
-    /// The latest deadline, in nanoseconds after the epoch. It is written before the message is sent and read when it is
-    /// delivered, which orders the two.
+    /// The latest deadline, in nanoseconds after the epoch. Written before the message is sent and read after it is delivered:
+    /// the message orders the two, so Relaxed will do.
     deadline: AtomicU64,
 }
 
 impl Reset {
     fn set(&self, deadline: Instant) {
-        // What is before the epoch has passed as well as any; what is centuries after it never comes.
+        // A deadline before the epoch has passed, as the epoch has; one centuries after it never comes.
         let nanoseconds = deadline.saturating_duration_since(self.epoch).as_nanos();
         self.deadline
             .store(u64::try_from(nanoseconds).unwrap_or(u64::MAX), Relaxed);
@@ -64,7 +64,7 @@ impl RemoteTimer {
     /// Moves the timer: at once if this is home, else by a message. False: it has fired, or was disarmed.
     pub(crate) fn reset(&self, deadline: Instant) -> bool {
         let reset = self.0.content();
-        // At home as well: an earlier message may be on its way, and is not to bring another deadline.
+        // At home as well: a message of an earlier reset may be in the inbox, and must not bring an older deadline.
         reset.set(deadline);
         if let Some(home) = context::home_of(&reset.owner) {
             return home.reset(reset.key, deadline);

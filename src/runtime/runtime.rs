@@ -144,14 +144,14 @@ impl Runtime {
         self.to_drive()?.turn(timeout)
     }
 
-    /// Binds, and makes sure that no loop runs on this thread.
+    /// Binds; an error if a loop runs on this thread.
     fn to_drive(&self) -> Result<Rc<Home>, RunError> {
         match Standing::of(&self.shared) {
             Standing::Forked => return Err(RunError::Forked),
             Standing::Closed(_) => return Err(RunError::Stopped),
             _ => {}
         }
-        // The others of this thread; this one sees for itself.
+        // The thread's other runtimes; this one's own loop sees its stops.
         context::sweep(Some(&self.shared));
         if context::inside_loop() {
             return Err(RunError::Nested);

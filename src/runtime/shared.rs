@@ -17,7 +17,7 @@ use crate::base::{EventBase, Notifier, fork};
 use crate::executor::{Count, Inbox, StopLevel, Stops, Unpark};
 use crate::sync;
 
-/// What the builder was told.
+/// The builder's settings.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
     pub(super) grace: Duration,
@@ -36,31 +36,30 @@ pub(super) struct Counters {
 
 pub(crate) struct Shared {
     inbox: sync::Arc<Inbox>,
-    /// The inbox's; its list of bells is for home as well.
+    /// The inbox has it, too; here for its list of bells.
     waker: Arc<HomeWaker>,
     birth: fork::Birth,
-    /// The base waits here for a home.
+    /// Holds the base until there is a home.
     pub(super) binding: Binding<Base>,
     pub(super) settings: Settings,
-    /// Home has seen the stop.
+    /// Set when home has seen a stop.
     pub(super) stopping: Once<()>,
-    /// Everything is freed.
+    /// Set when everything is freed.
     pub(super) closed: Once<Report>,
     pub(super) counters: Counters,
-    /// With what code the kernel refused to wait, if that ends the thread of the runtime.
+    /// The OS error with which the kernel refused to wait, if that has ended the thread of `Builder::start`.
     pub(super) wait_error: OnceLock<i32>,
 }
 
-// What home and abroad share is consistent after each step, and no user code runs in the middle of one: a panic elsewhere can't
-// leave it broken.
+// A panic leaves it whole: no user code runs in the middle of a change.
 impl UnwindSafe for Shared {}
 impl RefUnwindSafe for Shared {}
 
-/// Wakes home, wherever it waits.
+/// Wakes home, wherever it sleeps.
 struct HomeWaker {
-    /// Ends a wait in the loop of the runtime.
+    /// Ends a sleep in the loop of this runtime.
     notifier: Notifier,
-    /// End a wait elsewhere.
+    /// End a sleep anywhere else.
     bells: Bells,
     shared: Weak<Shared>,
 }
@@ -120,8 +119,8 @@ impl Shared {
         self.inbox.stop(level)
     }
 
-    /// From here on, each stop rings the bell too, unless home waits in the loop of the runtime. Returns the stops that came
-    /// before, and may not have rung.
+    /// From here on, a stop rings this bell, unless home sleeps in the loop of this runtime. Returns the stops that came before:
+    /// they may not have rung it.
     pub(super) fn ring_on_stop(&self, bell: &sync::Arc<Bell>) -> Stops {
         self.waker.bells.add(bell);
         self.inbox.stops_so_far()
@@ -131,8 +130,8 @@ impl Shared {
         self.binding.home()
     }
 
-    /// What became of the runtime, once everything is freed. Never, in the child of a fork, where another thread of the
-    /// parent may have held the lock.
+    /// The report, once everything is freed. In the child of a fork always `None`: a thread of the parent may have held the
+    /// lock at the fork.
     pub(crate) fn report(&self) -> Option<Report> {
         if self.is_forked() {
             return None;

@@ -103,12 +103,12 @@ impl Future for Requested {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        // The bits come first; home tells who waits when it has seen them.
+        // The bits are set before home sees them and wakes those who wait.
         if this.shared.stops().requested() {
             return coop::spend(cx);
         }
         if this.shared.is_forked() {
-            // Home is in another process, and so may be whoever holds the lock.
+            // A thread of the parent may have held the lock at the fork.
             return Poll::Pending;
         }
         match this.shared.stopping.poll(&mut this.waiter, cx.waker(), false) {
@@ -186,8 +186,8 @@ impl Terminated {
         wait::for_termination(&self.shared, Instant::now().checked_add(timeout))
     }
 
-    /// Polled at home outside of the loop, or where there is no home yet: closes a runtime that was asked to stop, or sees to
-    /// it that its stop is heard.
+    /// If this poll is at home, outside of the loop, or there is no home yet: closes a runtime that was asked to stop; has this
+    /// thread's bell rung by later stops, if a loop runs here.
     fn help_along(&self) {
         match Standing::of(&self.shared) {
             Standing::Here(home) if home.is_due() => home.close_in_passing(),
@@ -201,7 +201,7 @@ impl Terminated {
                     home.close_in_passing();
                 }
             }
-            // Home hears its stops itself, or can't be helped.
+            // Home sees its stops itself, or will never run again.
             Standing::Here(_) | Standing::Elsewhere(_) | Standing::Exiting | Standing::Closed(_) | Standing::Forked => {
             }
         }
@@ -217,9 +217,9 @@ impl Future for Terminated {
             // The runtime ends in another process.
             return Poll::Pending;
         }
-        // At home, outside of the loop, the next poll closes what has been dropped meanwhile.
+        // At home, outside of the loop, a poll after the drop of the runtime closes it: that drop wakes this waker.
         let can_help = matches!(Standing::of(&this.shared), Standing::Here(home) if !home.is_driven());
-        // The waker comes first: a stop that comes after the look at the stops, below, finds it.
+        // The waker is kept before `help_along` looks at the stops: a stop that comes after that finds it.
         let mut report = this.shared.closed.poll(&mut this.waiter, cx.waker(), can_help);
         if report.is_none() {
             this.help_along();

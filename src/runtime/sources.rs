@@ -1,4 +1,4 @@
-//! The sources of this home: descriptors in its base, and who waits for them.
+//! Home's operations on descriptors in its base, and on those who wait for them.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -14,7 +14,7 @@ impl Home {
     pub(crate) fn register(&self, fd: impl AsFd, interest: Interest) -> io::Result<Key> {
         match self.try_register(&fd, interest) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                // Another object had the descriptor, perhaps, and was dropped abroad: that may be on its way.
+                // Perhaps an object with the same descriptor was dropped abroad, and the message is in the inbox.
                 self.executor().receive_all();
                 self.try_register(&fd, interest)
             }
@@ -32,7 +32,7 @@ impl Home {
         }
     }
 
-    /// Asks for events of another direction as well.
+    /// Asks for events of a new direction as well; `interest` is all that is asked for from now on.
     pub(crate) fn extend_interest(&self, key: Key, interest: Interest, new: Direction) -> io::Result<()> {
         match &mut *self.base() {
             Some(base) => {
@@ -45,13 +45,13 @@ impl Home {
         }
     }
 
-    /// Forgets a source, if it is still known.
+    /// Deregisters a source, if it is still registered.
     pub(crate) fn deregister(&self, key: Key) {
         let source = self.base().as_mut().and_then(|base| base.deregister(key));
         drop(source);
     }
 
-    /// How a source is ready, if it is in one of the `wanted` ways; else the waiter waits from here on for it to be.
+    /// The readiness of a source, if it has one of the `wanted` flags. Else Pending: the next event wakes the waiter.
     pub(crate) fn poll_source(
         &self,
         key: Key,
@@ -79,7 +79,7 @@ impl Home {
                 Some(waker) => waker,
                 None if is_task_waker(cx.waker()) => cx.waker().clone(),
                 None => {
-                    // User code, which may do anything: look again afterwards.
+                    // Cloning it is user code, which may change anything: look again afterwards.
                     drop(base);
                     cloned = Some(cx.waker().clone());
                     continue;
@@ -101,13 +101,13 @@ impl Home {
         drop(waker);
     }
 
-    /// What is known of a source's readiness.
+    /// The readiness of a source.
     pub(crate) fn seen(&self, key: Key, direction: Direction) -> Option<Seen> {
         let base = self.base();
         Some(base.as_ref()?.get(key)?.seen(direction))
     }
 
-    /// A system call has answered `WouldBlock`: forgets `ready`, unless an event came since it was seen.
+    /// A system call has answered `WouldBlock`: clears `ready`, unless an event came since `seen` was read.
     pub(crate) fn clear(&self, key: Key, direction: Direction, seen: Seen, ready: Ready) {
         if let Some(source) = self.base().as_mut().and_then(|base| base.get_mut(key)) {
             source.clear(direction, seen, ready);

@@ -1,4 +1,4 @@
-//! One look at where a runtime stands, for every call that has to know.
+//! One look at who may do what to a runtime from here, for every call that has to know.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::home::Home;
 use super::report::Report;
 use super::shared::Shared;
 
-/// Where a runtime stands, as seen from this thread.
+/// A runtime as seen from this thread.
 pub(super) enum Standing {
     /// This is the child of a fork, and the runtime the parent's.
     Forked,
@@ -23,7 +23,7 @@ pub(super) enum Standing {
     Here(Rc<Home>),
     /// Another thread is.
     Elsewhere(ThreadId),
-    /// This thread is home, and exits: its guard is done with the runtime, which may not be closed for all that.
+    /// This thread is home, and exits: the thread-exit guard has dealt with the runtime, perhaps by leaking it.
     Exiting,
 }
 

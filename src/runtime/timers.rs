@@ -1,4 +1,4 @@
-//! Timers of this home: a waker for each, in the base.
+//! Home's operations on timers in its base, each of which has a waker as its payload.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ impl Home {
         self.base().as_ref().map(|base| base.until(deadline))
     }
 
-    /// Arms a timer that wakes `cx`'s waker; `None` in the end of the runtime, when nothing is armed any more.
+    /// Arms a timer that wakes `cx`'s waker; `None` when the runtime is closing or closed.
     pub(crate) fn arm(&self, until: Until, cx: &Context<'_>) -> Option<TimerKey> {
         if !self.is_open() {
             return None;
@@ -29,7 +29,7 @@ impl Home {
         armed.ok()
     }
 
-    /// Whether a timer that nobody disarmed has fired. In the end of the runtime, none has.
+    /// Whether a timer that was not disarmed has fired. False when the runtime is closing or closed.
     pub(crate) fn has_fired(&self, key: TimerKey) -> bool {
         self.is_open() && self.base().as_ref().is_some_and(|base| base.timer(key).is_none())
     }
@@ -57,19 +57,19 @@ impl Home {
         })
     }
 
-    /// Forgets a timer, if it is still known.
+    /// Disarms a timer, if it is still armed.
     fn disarm(&self, key: TimerKey) {
         let waker = self.base().as_mut().and_then(|base| base.disarm(key));
         drop(waker);
     }
 
-    /// What a timer holds of its runtime.
+    /// A reference to the shared half, for a timer to hold.
     pub(crate) fn owner(&self) -> Arc<Shared> {
         self.owners().take().unwrap_or_else(|| self.shared().clone())
     }
 }
 
-/// Forgets a timer, if it is still known: at once if this is its home, else by a message.
+/// Disarms a timer, if it is still armed: at once if this is its home, else by a message.
 pub(crate) fn disarm(owner: Arc<Shared>, key: TimerKey) {
     match context::home_of(&owner) {
         Some(home) => {
@@ -80,8 +80,8 @@ pub(crate) fn disarm(owner: Arc<Shared>, key: TimerKey) {
     }
 }
 
-/// References to the shared half of a runtime for timers to hold: one that is armed and disarmed at home takes one from here and
-/// gives it back, which is cheaper than counting it, on all threads, up and down again.
+/// References to the shared half for timers to hold. A timer takes one when it is armed at home, and gives it back when it is
+/// disarmed there: cheaper than two atomic operations on the reference count.
 #[derive(Debug, Default)]
 pub(super) struct Owners(RefCell<Vec<Arc<Shared>>>);
 

@@ -1,8 +1,8 @@
 //! Blocking waits, for a task or for the end of a runtime.
 //!
-//! Whoever waits at home drives the runtime that it waits for. Otherwise a thread that is nobody's home sleeps until its
-//! waker is woken, and a home listens to its bell meanwhile: its runtimes are closed when they are asked to stop, since
-//! whoever the thread waits for may wait for that. Everything else that is sent to them waits.
+//! A wait on the home thread drives the runtime meanwhile. Any other thread sleeps until its waker is woken. If runtimes are at
+//! home on it, it listens to its bell, and closes those that are asked to stop: what it waits for may depend on that. It
+//! doesn't drive them otherwise.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -53,7 +53,7 @@ impl<T> JoinHandle<T> {
         if !self.is_finished() {
             match self.owner().and_then(|owner| owner.downcast::<Shared>().ok()) {
                 Some(shared) => self.drive_meanwhile(&shared)?,
-                // The runtime has closed since, and the task with it; or is the parent's, which was dropped in this child.
+                // In the child of a fork, the parent's runtime was dropped. Else it has closed since, and the task with it.
                 None if !self.is_finished() => return Err(WaitError::Forked),
                 None => {}
             }
@@ -117,7 +117,7 @@ pub(super) fn for_termination(shared: &Arc<Shared>, deadline: Option<Instant>) -
     }
 }
 
-/// Also of what has ended: whether a call is an error is no matter of luck.
+/// Asked first, also about what has ended, so that the error doesn't depend on timing.
 fn not_inside_loop() -> Result<(), WaitError> {
     match context::inside_loop() {
         true => Err(WaitError::InsideLoop),
@@ -159,11 +159,11 @@ fn block_on<F: Future + Unpin>(future: &mut F, deadline: Option<Instant>) -> Res
             return Ok(Some(output));
         }
         if birth.is_child() {
-            // A destructor has forked, and this is the child, where nothing of all that will happen.
+            // Code that ran in the poll has forked, and this is the child: the wait would not end.
             return Err(WaitError::Forked);
         }
         if let Some(home) = context::due(None) {
-            // In its grace period, what this waits for may come, and the others' stops are heard.
+            // Its grace period ends early when the future is woken. Stops of the other runtimes are heard meanwhile.
             let goal = Goal {
                 until: Some(&|| sleeper.woken.load(Acquire)),
                 deadline,
@@ -186,8 +186,8 @@ fn block_on<F: Future + Unpin>(future: &mut F, deadline: Option<Instant>) -> Res
 struct Sleeper {
     /// Woken since the future was polled.
     woken: AtomicBool,
-    /// Of a thread that is home to runtimes. Others sleep in the standard library's primitives, which share nothing with
-    /// other locks that a fork could have left locked: the child may wait for a runtime of its own.
+    /// Of a thread that is home to runtimes. Any other one sleeps in the standard library's condition variable: unlike
+    /// parking_lot's, it shares no global lock that a fork could have left locked in the child.
     bell: Option<sync::Arc<Bell>>,
     mutex: Mutex<()>,
     condvar: Condvar,
@@ -207,7 +207,7 @@ impl Wake for Sleeper {
                 bell.ring();
             }
             None => {
-                // The thread either has not looked yet, or is in the wait.
+                // With the lock taken once, the thread either has not looked at `woken` yet, or is in the wait.
                 drop(self.mutex.lock().unwrap_or_else(PoisonError::into_inner));
                 self.condvar.notify_one();
             }
