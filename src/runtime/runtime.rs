@@ -164,8 +164,8 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// The future comes back: [`SpawnErrorKind::NotHome`] on another thread, [`SpawnErrorKind::Stopped`] when the runtime
-    /// is closing or closed, and the other two of [`SpawnErrorKind`].
+    /// The future comes back: [`SpawnErrorKind::NotHome`](crate::SpawnErrorKind::NotHome) on another thread, [`SpawnErrorKind::Stopped`](crate::SpawnErrorKind::Stopped) when the runtime
+    /// is closing or closed, and the other two of [`SpawnErrorKind`](crate::SpawnErrorKind).
     pub fn spawn_local<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
     where
         F: Future + 'static,
@@ -186,7 +186,7 @@ impl Runtime {
         }
     }
 
-    /// Makes this runtime the context of the free functions ([`spawn_local`], [`Spawner::current`],
+    /// Makes this runtime the context of the free functions ([`spawn_local`](crate::spawn_local), [`Spawner::current`],
     /// timers and I/O) on this thread, while the guard lives. It runs nothing.
     ///
     /// # Errors

@@ -82,11 +82,7 @@ impl Queue {
         let _ = self.control(libc::EPOLL_CTL_DEL, fd, watch);
     }
 
-    pub(in super::super) fn wait(
-        &mut self,
-        timeout: Option<Duration>,
-        left: impl Fn() -> Duration,
-    ) -> io::Result<()> {
+    pub(in super::super) fn wait(&mut self, timeout: Option<Duration>, left: impl Fn() -> Duration) -> io::Result<()> {
         debug_assert_eq!(self.next, self.filled, "a wait would lose events");
         if self.events.is_empty() {
             self.resize(FIRST_EVENTS);
