@@ -1,7 +1,7 @@
-//! The primitives of every protocol that crosses threads, from `std` or, in a model, from `loom`.
+//! The synchronisation primitives, from `std` and `parking_lot` or, in a model, from `loom`.
 //!
-//! Only what the models have to see comes from here: the gate, a task's state, the join cell, binding, termination.
-//! Counters that nobody synchronises on use `std` directly.
+//! What the models run takes them from here: the gate, a task's state, the join cell, the bell, binding, termination. Counters
+//! that nothing synchronises with use `std` directly.
 
 #[cfg(not(evbase_loom))]
 mod imp {

@@ -31,10 +31,10 @@ impl Clock {
         self.at(Instant::now())
     }
 
-    /// A time that has passed, at a sixth of the cost: on Linux the kernel's last tick, 1 to 10 ms ago; elsewhere now.
+    /// The time of the kernel's last tick, on Linux: 1 to 10 ms ago, at a sixth of the cost of `now`. Elsewhere, `now`.
     ///
-    /// It is never ahead of `now`, but nothing says how far behind it may be on a machine that was stopped. So it may tell
-    /// that something is still to come, if somebody looks again; not that it has come.
+    /// It is never ahead of `now`, but may be far behind on a machine that was stopped. So a deadline that it has passed has
+    /// come; one that it hasn't passed may have come, too.
     pub(super) fn coarse(&self) -> u64 {
         #[cfg(target_os = "linux")]
         return read(libc::CLOCK_MONOTONIC_COARSE).saturating_sub(self.ticks);

@@ -3,8 +3,8 @@
 //! Invariants:
 //! * A source that is in the table, and isn't detached, is registered with the kernel under its key's token, as far
 //!   as can be known: its descriptor may have been closed behind our back.
-//! * What was taken from the kernel, or from the wheel, is handed out exactly once, even if a handler panics: then
-//!   `unfinished` is set, and the rest stays for the next turn.
+//! * Each event from the kernel and each expired timer is handed out exactly once, even if a handler panics: then `unfinished`
+//!   is set, and the rest stays for the next turn.
 //! * No payload is dropped here but by `register` when it fails, and by the drop of the base.
 //! * In the child of a fork no call is made on the kernel queue, which is the parent's.
 
@@ -67,7 +67,7 @@ pub struct EventBase<S, T = S> {
     /// Tells the wheel's time.
     clock: Clock,
     notifier: Notifier,
-    /// Another one that ends its waits: see `end_waits_by`.
+    /// Another notifier that ends the waits: see `end_waits_by`.
     also: Option<Notifier>,
     /// The notifier fired, and no turn has reported it yet.
     notified: bool,
@@ -268,7 +268,7 @@ impl<S, T> EventBase<S, T> {
     /// descriptor that was closed before is no error.
     pub fn deregister(&mut self, key: Key) -> Option<S> {
         let source = self.sources.remove(key)?;
-        // What the kernel knows under the number of a detached source is somebody else's.
+        // The number of a detached source is that of a newer source.
         if !source.detached && !self.birth.is_child() {
             self.queue.remove(source.fd, watch(key, &source));
         }
@@ -324,7 +324,7 @@ impl<S, T> EventBase<S, T> {
 
     /// Disarms a timer and gives its payload back. `None` if it has fired or was disarmed. O(1).
     ///
-    /// Its place is given to the next timer. The memory of hundreds of places in a row goes back when all are free.
+    /// The memory of disarmed and fired timers is used again, and freed when few are left.
     pub fn disarm(&mut self, key: TimerKey) -> Option<T> {
         self.timers.disarm(key)
     }
@@ -410,14 +410,14 @@ impl<S, T> EventBase<S, T> {
         self.hand_out_timers(handler)
     }
 
-    /// Reads the clock, if a timer is armed, and sets those that are due aside.
+    /// Reads the clock, if a timer is armed, and moves the timers that are due to the wheel's `expired`.
     fn expire_timers(&mut self) {
         if self.timers.len() > 0 {
             self.timers.expire(self.clock.now());
         }
     }
 
-    /// Hands out the timers that were set aside.
+    /// Hands out the timers in the wheel's `expired`.
     fn hand_out_timers(&mut self, mut handler: impl FnMut(Fired<'_, S, T>)) -> usize {
         let mut count = 0;
         while let Some((key, payload)) = self.timers.pop_expired() {
@@ -438,7 +438,7 @@ impl<S, T> EventBase<S, T> {
         (payloads, self.timers.clear())
     }
 
-    /// Waits for the kernel until the first deadline, but no longer than the caller wants.
+    /// Waits in the kernel until the first wake-up of a timer, but for `timeout` at most.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let wake = match timeout {
             Some(Duration::ZERO) => None,

@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// How many forks lie between the first process and this one.
 static GENERATION: AtomicUsize = AtomicUsize::new(0);
 
-/// Makes forks be counted from here on. To be called before a [`Birth`] is taken.
+/// Has forks counted from here on. Called before the first [`Birth`] is taken.
 ///
-/// It waits for no other thread: in the child of a fork, that one might not be there. So two threads that come first at once
-/// both install the handler, and forks count twice, which is as good.
+/// Not a `Once`: in the child of a fork, the thread that had begun it may not exist. So if the first two calls are on two threads
+/// at once, both install the handler, and a fork counts twice, which does no harm.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! What is asked of the kernel, and what it answers.
+//! What a source is watched for, and what the kernel reports.
 //!
 //! [`Interest`] and [`Mode`] go down to the backend, [`Event`] comes up from it. All three are small `Copy` values
 //! without any knowledge of a platform; the backends in `sys/` translate. `crate::io` shows [`Event`] as `Ready`.
@@ -36,7 +36,7 @@ impl Interest {
     /// Both interests together; what `|` does, for a `const`.
     #[must_use]
     pub const fn add(self, other: Interest) -> Interest {
-        // `BitOr` of `NonZero` is not const yet; the union of two values that aren't zero isn't zero either.
+        // `BitOr` of `NonZero` is not const yet. This is never `None`.
         match NonZeroU8::new(self.0.get() | other.0.get()) {
             Some(bits) => Interest(bits),
             None => self,
@@ -198,17 +198,17 @@ impl Event {
         self.contains(Event::PRIORITY)
     }
 
-    /// What is in this or in `other`: what `|` does, for a `const`.
+    /// The flags of both: what `|` does, for a `const`.
     pub(crate) const fn or(self, other: Event) -> Event {
         Event(self.0 | other.0)
     }
 
-    /// What is in this and in `other`.
+    /// The flags that are in both.
     pub(crate) const fn and(self, other: Event) -> Event {
         Event(self.0 & other.0)
     }
 
-    /// What is in this and not in `other`.
+    /// The flags of this that are not in `other`.
     pub(crate) const fn without(self, other: Event) -> Event {
         Event(self.0 & !other.0)
     }
@@ -217,7 +217,7 @@ impl Event {
         !self.and(other).is_empty()
     }
 
-    /// This if the condition holds, else nothing.
+    /// This if the condition holds, else no flag.
     pub(crate) const fn when(self, condition: bool) -> Event {
         if condition { self } else { Event::EMPTY }
     }

@@ -52,11 +52,11 @@
 //! | file | subject |
 //! |---|---|
 //! | `event_base.rs` | [`EventBase`]: joins the parts below; the turn |
-//! | `interest.rs` | [`Interest`], [`Mode`], [`Event`]: what is asked of the kernel, and what it answers |
+//! | `interest.rs` | [`Interest`], [`Mode`], [`Event`]: what a source is watched for, and what the kernel reports |
 //! | `sources.rs` | the table from [`Key`] to payload, and from descriptor to slot |
-//! | `slab.rs` | where both keep their entries: values under small numbers |
+//! | `slab.rs` | the slab in which sources and timers are kept |
 //! | `timers.rs` | the timer wheel, which knows only nanoseconds |
-//! | `precision.rs` | how exact a timer is: the rule, and what keeps the kernel to it |
+//! | `precision.rs` | how exact a timer is |
 //! | `clock.rs` | nanoseconds since the base was made |
 //! | `notify.rs` | [`Notifier`] |
 //! | `fork.rs` | tells the child of a `fork` from its parent |

@@ -1,18 +1,18 @@
-//! The one thing that others than the owner of a base may do to it: end its wait.
+//! [`Notifier`]: ends the wait of a base, from any thread.
 //!
 //! ```text
 //!   abroad, signal handlers                        home
 //!   Notifier::notify ── write(2) ──> [ fd ] ──> the kernel queue ──> the turn returns, `notified`
 //! ```
 //!
-//! The descriptor is an eventfd on Linux: registered edge-triggered and never read by a turn, for each write
+//! The descriptor is an eventfd on Linux: registered edge-triggered and never read by a turn, since each write
 //! raises a fresh edge, even if the counter isn't zero. Everywhere else, and where there is no eventfd, it is a
 //! pipe: registered level-triggered, and emptied by the base.
 //!
 //! Invariants:
 //! * [`Notifier::notify`] is async-signal-safe: it takes no lock, allocates nothing, and keeps `errno`.
-//! * Both ends of a pipe live as long as any handle, so that a late write meets neither EPIPE nor a stranger's file.
-//! * In the child of a fork nobody writes: the descriptor is the parent's, too.
+//! * Both ends of a pipe live as long as any handle, so that a late write meets neither EPIPE nor another file.
+//! * In the child of a fork [`Notifier::notify`] doesn't write: the descriptor is the parent's, too.
 
 use std::fmt;
 use std::io;
@@ -104,7 +104,7 @@ impl Notifier {
         (self.0.read.as_raw_fd(), mode)
     }
 
-    /// Forgets the calls there were, for `wait`. The base may report them all the same.
+    /// Has the next `wait` ignore earlier calls. The base may report them all the same.
     pub(crate) fn clear(&self) {
         match self.0.write {
             Some(_) => self.acknowledge(),
@@ -112,8 +112,8 @@ impl Notifier {
         }
     }
 
-    /// Waits until it is used, unless it was since its last `clear`; until `timeout` has passed; or until a signal handler
-    /// has run. For who waits without a base.
+    /// Waits without a base: until `notify` is called, unless it was since the last `clear`; until `timeout` has passed; or until
+    /// a signal handler has run.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         let mut fd = libc::pollfd {
             fd: self.0.read.as_raw_fd(),
@@ -128,19 +128,19 @@ impl Notifier {
             };
         }
         match fd.revents & libc::POLLNVAL != 0 {
-            // Closed by a stranger.
+            // Other code in this process has closed it.
             true => Err(io::Error::from_raw_os_error(libc::EBADF)),
             false => Ok(()),
         }
     }
 
-    /// To be called by the base when the descriptor was reported, or it may be reported for ever.
+    /// Called by the base when the descriptor was reported: a pipe that isn't emptied would be reported for ever.
     pub(super) fn acknowledge(&self) {
         if self.0.write.is_none() {
             return;
         }
         let mut sink = [0_u8; 256];
-        // Empty, or an error (which leaves nothing to do), or less than there was room for: it was all.
+        // Until it is empty, which an error or a short read says.
         while read(self.0.read.as_raw_fd(), &mut sink).is_ok_and(|count| count == sink.len()) {}
     }
 }
@@ -178,8 +178,8 @@ fn write_eventfd(fd: RawFd) -> io::Result<()> {
             Ok(()) => return Ok(()),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EINTR) => {}
-                // The counter is at its maximum, so this write has raised no edge. Empty it, and try again; several
-                // callers may do so at once, each then writes.
+                // The counter is at its maximum, so this write has raised no edge: empty it, and try again. If several callers
+                // do so at once, each of them writes.
                 Some(libc::EAGAIN) if attempts < ATTEMPTS => {
                     attempts += 1;
                     let _ = read(fd, &mut [0; 8]);

@@ -1,15 +1,15 @@
-//! How exact a timer is: the rule, and what it takes to keep the kernel to it.
+//! How exact a timer is: the rule, and what is done so that the kernel doesn't add to it.
 //!
 //! The rule: a timer of less than 32 ms is exact. A longer one may be late by a 128th of its length, but by no more than a
 //! bound, so that timers near to each other share a wake-up: it waits for the next point of a [`Grid`]. The bound is the
-//! runtime's to choose (`Builder::timer_slack`); else it is 900 us, which leaves a tenth of the millisecond that the docs
-//! promise to the wake-up itself.
+//! runtime's to choose (`Builder::timer_slack`). By default it is 900 us: the docs promise a millisecond, of which a tenth is
+//! left for the wake-up itself.
 //!
 //! Linux would add two delays of its own:
 //! * The slack of the thread, 50 us by default: [`ExactThread`] takes it away.
-//! * The estimate of `select` and `epoll` (`select_estimate_accuracy` in the kernel's fs/select.c) that who waits for a time
-//!   can do with a thousandth of it more; in a niced process a 200th; at most 100 ms. [`first_part`] makes two waits of a
-//!   long one, of which the second is too short to be late.
+//! * `select` and `epoll` may end a wait late by a thousandth of its length, in a niced process by a 200th, by 100 ms at most
+//!   (`select_estimate_accuracy` in the kernel's fs/select.c). [`first_part`] makes two waits of a long one, of which the
+//!   second is too short to be late.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ const MOST_LATE: u64 = 900_000;
 /// that Linux is built for. If it is further behind, the machine was stopped, and so will be the timers.)
 const COARSE: u64 = 10_000_000;
 
-/// When a timer that isn't exact wakes somebody: at the next multiple of this many nanoseconds, on the base's clock.
+/// The wake-up for a timer is at the first multiple of this many nanoseconds, on the base's clock, at or after its deadline.
 ///
 /// A power of two, of which this is the logarithm; or [`MOST_LATE`](Grid::MOST_LATE).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Grid {
 
     const MOST_LATE: Grid = Grid(u8::MAX);
 
-    /// The longest one that isn't longer than that.
+    /// The longest grid that is no longer than that.
     pub(super) const fn up_to(nanoseconds: u64) -> Grid {
         match nanoseconds {
             0 => Grid::EXACT,
@@ -72,7 +72,7 @@ fn grid(left: u64, bound: Option<Duration>) -> Grid {
     Grid::up_to((length / SHARE).min(bound))
 }
 
-/// How far away a deadline of some base is.
+/// A deadline, and how far away it is: made by a base for its own use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Until {
     /// On the base's clock.
@@ -106,9 +106,8 @@ impl Until {
     }
 }
 
-/// How long to wait first if the kernel may take a part of the time that is left on top of it. `None`: all of it at once.
-///
-/// The first part is shorter by more than the kernel can be late.
+/// How long the first wait is to be, if so much time is left: shorter by more than the kernel can be late. `None`: one wait is
+/// short enough to be exact.
 #[cfg_attr(
     any(not(target_os = "linux"), evbase_libkqueue),
     allow(dead_code, reason = "only epoll is late")
@@ -121,13 +120,12 @@ pub(super) fn first_part(left: Duration) -> Option<Duration> {
     Some(left - (left / SHARE as u32).min(MOST))
 }
 
-/// While one lives on a thread, the kernel wakes that thread when it is told to, and no later. What was before is put back
-/// when the last one goes.
+/// While one lives on a thread, the thread's timer slack is 1 ns. When the last one is dropped, the slack is what it was before.
 ///
 /// Threads and processes that such a thread makes start with what it has: see `prctl(2)`.
 #[derive(Debug)]
 pub(crate) struct ExactThread {
-    /// It counts with the thread that made it.
+    /// It is counted on the thread that made it.
     _not_send: std::marker::PhantomData<*const ()>,
 }
 
@@ -136,11 +134,11 @@ mod thread_slack {
     use std::cell::Cell;
 
     thread_local! {
-        /// How many want this thread to be exact, and the slack that it had before.
+        /// How many [`ExactThread`](super::ExactThread)s this thread has, and its slack before the first one.
         pub(super) static EXACT: Cell<(usize, libc::c_long)> = const { Cell::new((0, 0)) };
     }
 
-    /// What the kernel says of the calling thread, in nanoseconds; negative if it doesn't.
+    /// The slack of the calling thread, in nanoseconds; negative if the kernel doesn't say.
     pub(super) fn get() -> libc::c_long {
         // SAFETY: takes no pointer, and concerns the calling thread only. Not libc's `prctl`, which cuts the answer down to
         // an int.
@@ -156,12 +154,12 @@ mod thread_slack {
 impl ExactThread {
     #[cfg(target_os = "linux")]
     pub(crate) fn begin() -> ExactThread {
-        // A thread that is exiting has no count any more, and is left alone.
+        // On a thread that is exiting, the count may be gone: then the slack stays as it is.
         let _ = thread_slack::EXACT.try_with(|exact| {
             let (count, mut before) = exact.get();
             if count == 0 {
                 before = thread_slack::get();
-                // Zero: a real-time thread, which has none. Otherwise it would ask for the default.
+                // Zero is a real-time thread, which has no slack.
                 if before > 0 {
                     thread_slack::set(1);
                 }

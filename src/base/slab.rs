@@ -1,16 +1,16 @@
 //! A slab: values under small numbers, whose memory goes back while others stay.
 //!
-//! The table of sources and the timer wheel keep their entries here. Values live in chunks of [`CHUNK`]; a number is that of
-//! the chunk and a place in it. A new value goes to the lowest chunk with room, so that the high ones empty, and an empty
-//! chunk is freed, but for one: a value that comes and goes alone allocates nothing. A chunk knows its free places by a bit
-//! each, and the slab the chunks with room: a word for four thousand values.
+//! The table of sources and the timer wheel keep their entries here. Values live in chunks of [`CHUNK`] slots; a value's number
+//! is that of its chunk and of the slot in it. A new value goes to the lowest chunk with room, so that the high ones empty. An
+//! empty chunk is freed, but for one: a value that comes and goes alone allocates nothing. Bits say which slots of a chunk are
+//! free, and which chunks have room: one word of these for four thousand values.
 //!
 //! Invariants:
-//! * Bit `n` of `room` says whether chunk `n` has a free place. A chunk that was freed has room, but no memory.
+//! * Bit `n` of `room` says whether chunk `n` has a free slot. A chunk that was freed has room, but no memory.
 //! * No word of `room` below `lowest` has a bit set.
 //! * `spare` is the only empty chunk that has memory, if there is one.
 //!
-//! Who keeps numbers for long keeps a stamp beside them: a number is given again as soon as it is free.
+//! A number is given again as soon as it is free: users that keep numbers for long keep a stamp beside them.
 
 use std::ops::{Index, IndexMut};
 
@@ -21,7 +21,7 @@ const CHUNK: usize = u64::BITS as usize;
 struct Chunk<T> {
     /// `None`: it was freed, or never used.
     values: Option<Box<[Option<T>; CHUNK]>>,
-    /// A bit for each free place.
+    /// A bit for each free slot.
     free: u64,
 }
 
@@ -67,14 +67,14 @@ impl<T> Slab<T> {
 
     #[inline]
     pub(super) fn get(&self, index: u32) -> Option<&T> {
-        let (number, place) = split(index);
-        self.chunks.get(number)?.values.as_ref()?[place].as_ref()
+        let (number, slot) = split(index);
+        self.chunks.get(number)?.values.as_ref()?[slot].as_ref()
     }
 
     #[inline]
     pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
-        let (number, place) = split(index);
-        self.chunks.get_mut(number)?.values.as_mut()?[place].as_mut()
+        let (number, slot) = split(index);
+        self.chunks.get_mut(number)?.values.as_mut()?[slot].as_mut()
     }
 
     /// The number that the next [`insert`](Slab::insert) will give.
@@ -88,21 +88,21 @@ impl<T> Slab<T> {
         let number = self.chunk_with_room();
         let chunk = &mut self.chunks[number];
         if chunk.free == Chunk::<T>::EMPTY {
-            // If it was kept, it no longer is; if it is new, no other one is kept, which would have had room.
+            // This was the spare one; or it has no memory, and there is no spare one, which would have had room.
             self.spare = None;
         }
-        let place = chunk.free.trailing_zeros() as usize % CHUNK;
+        let slot = chunk.free.trailing_zeros() as usize % CHUNK;
         chunk.free &= chunk.free - 1;
         let values = match &mut chunk.values {
             Some(values) => &mut **values,
             None => chunk.allocate(),
         };
-        values[place] = Some(value);
+        values[slot] = Some(value);
         if chunk.free == 0 {
             self.room[number / CHUNK] &= !(1 << (number % CHUNK));
         }
         self.len += 1;
-        join(number, place)
+        join(number, slot)
     }
 
     #[inline]
@@ -113,14 +113,14 @@ impl<T> Slab<T> {
     /// Removes a value if it is the one that is meant.
     #[inline]
     pub(super) fn remove_if(&mut self, index: u32, is_meant: impl FnOnce(&T) -> bool) -> Option<T> {
-        let (number, place) = split(index);
+        let (number, slot) = split(index);
         let chunk = self.chunks.get_mut(number)?;
-        let value = chunk.values.as_mut()?[place].take_if(|value| is_meant(value))?;
+        let value = chunk.values.as_mut()?[slot].take_if(|value| is_meant(value))?;
         if chunk.free == 0 {
             self.room[number / CHUNK] |= 1 << (number % CHUNK);
             self.lowest = self.lowest.min(number / CHUNK);
         }
-        chunk.free |= 1 << place;
+        chunk.free |= 1 << slot;
         self.len -= 1;
         if chunk.free == Chunk::<T>::EMPTY {
             match self.spare {
@@ -134,8 +134,8 @@ impl<T> Slab<T> {
     /// All values, with their numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         let all = self.chunks.iter().enumerate().flat_map(|(number, chunk)| {
-            let places = chunk.values.iter().flat_map(|values| values.iter()).enumerate();
-            places.map(move |(place, value)| (join(number, place), value))
+            let slots = chunk.values.iter().flat_map(|values| values.iter()).enumerate();
+            slots.map(move |(slot, value)| (join(number, slot), value))
         });
         all.filter_map(|(index, value)| Some((index, value.as_ref()?)))
     }
@@ -194,7 +194,7 @@ impl<T> Slab<T> {
     }
 }
 
-/// Who has linked numbers into a list knows that there are values behind them.
+/// For numbers that are known to have a value, as those in the wheel's lists.
 impl<T> Index<u32> for Slab<T> {
     type Output = T;
 
@@ -211,13 +211,13 @@ impl<T> IndexMut<u32> for Slab<T> {
     }
 }
 
-/// The number of the chunk, and the place in it.
+/// The number of the chunk, and the slot in it.
 fn split(index: u32) -> (usize, usize) {
     (index as usize / CHUNK, index as usize % CHUNK)
 }
 
-fn join(number: usize, place: usize) -> u32 {
-    (number * CHUNK + place) as u32
+fn join(number: usize, slot: usize) -> u32 {
+    (number * CHUNK + slot) as u32
 }
 
 #[cfg(test)]
@@ -231,7 +231,7 @@ mod tests {
             let used = chunk.values.iter().flat_map(|values| values.iter().enumerate());
             let used = used
                 .filter(|(_, value)| value.is_some())
-                .fold(0, |bits, (place, _)| bits | 1 << place);
+                .fold(0, |bits, (slot, _)| bits | 1 << slot);
             assert_eq!(chunk.free, !used);
             assert_eq!(slab.room[number / 64] >> (number % 64) & 1 == 1, chunk.free != 0);
             if used == 0 && chunk.values.is_some() {

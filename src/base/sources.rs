@@ -1,10 +1,10 @@
 //! The table of sources: from [`Key`] to payload, and from descriptor to slot.
 //!
-//! Only `EventBase` calls it, and it calls nobody: it knows no kernel. A look-up is a bounds check and a comparison.
+//! Only `EventBase` uses it, and it makes no system call. A look-up is a bounds check and a comparison.
 //!
 //! Invariants:
-//! * A stamp is given to one source, so that a key, or an event that is still on its way, never reaches a later tenant of
-//!   its slot. (Stamps wrap after 2^32.)
+//! * Each source has a stamp of its own, so that a stale key, or an event that the kernel reported before, never reaches a later
+//!   source in the same slot. (Stamps wrap after 2^32.)
 //! * `by_fd[n]` is the slot of the source that was registered last under descriptor number `n`, if it is still in
 //!   the table. An older source with the same number is *detached*: its descriptor was closed without being
 //!   deregistered, so what the kernel knows under that number belongs to the newer one.
@@ -64,19 +64,19 @@ struct Slot<S> {
 pub(super) struct Sources<S> {
     slots: Slab<Slot<S>>,
     next_stamp: u32,
-    /// Indexed by descriptor number. As long as the highest number there ever was needs, 8 bytes for each [`PAGE`].
+    /// Indexed by descriptor number, in pages. It grows with the highest number there ever was: 8 bytes a page.
     by_fd: Vec<Option<Box<Page>>>,
 }
 
 /// How many descriptor numbers a page stands for.
 const PAGE: usize = 256;
 
-/// A part of the index by descriptor; there is none where it would be empty.
+/// A part of `by_fd`; an empty one is freed.
 #[derive(Debug)]
 struct Page {
-    /// How many indices there are.
+    /// How many entries are not [`NONE`].
     used: usize,
-    /// The index of a slot each, or [`NONE`].
+    /// Indices of slots, or [`NONE`].
     indices: [u32; PAGE],
 }
 
@@ -113,7 +113,7 @@ impl<S> Sources<S> {
         Some((slot.key(index), &slot.source))
     }
 
-    /// The key that the next [`insert`](Sources::insert) will give. The kernel wants to know it first.
+    /// The key for the next [`insert`](Sources::insert): the kernel is told it first.
     pub(super) fn next_key(&mut self) -> Key {
         Key {
             index: self.slots.next_index(),
@@ -121,7 +121,7 @@ impl<S> Sources<S> {
         }
     }
 
-    /// Puts a source where [`next_key`](Sources::next_key) said, and detaches an older one with the same number.
+    /// Adds a source under the key from [`next_key`](Sources::next_key), and detaches an older one with the same number.
     ///
     /// The kernel has accepted the number by now, so it is one of an open descriptor, and small.
     pub(super) fn insert(&mut self, key: Key, source: Source<S>) {
@@ -147,9 +147,9 @@ impl<S> Sources<S> {
         Some(source)
     }
 
-    /// Says where the source of a descriptor is.
+    /// Sets the entry of a descriptor in `by_fd`.
     fn set_index(&mut self, fd: RawFd, index: u32) {
-        let (page, place) = (fd as usize / PAGE, fd as usize % PAGE);
+        let (page, entry) = (fd as usize / PAGE, fd as usize % PAGE);
         if page >= self.by_fd.len() {
             self.by_fd.resize_with(page + 1, || None);
         }
@@ -159,7 +159,7 @@ impl<S> Sources<S> {
                 indices: [NONE; PAGE],
             })
         });
-        let old = std::mem::replace(&mut indices[place], index);
+        let old = std::mem::replace(&mut indices[entry], index);
         *used += usize::from(index != NONE);
         *used -= usize::from(old != NONE);
         if *used == 0 {

@@ -17,22 +17,22 @@
 //! ```
 //!
 //! The first deadline of all is in the first occupied slot of the first occupied level, and a slot knows its first
-//! deadline, so nobody has to wake up in order to move timers down ("cascade"), and ticks never round a deadline.
+//! deadline, so the base never wakes up only to move timers down ("cascade"), and ticks never round a deadline.
 //! When time moves on, the slots that it reaches are emptied: what is due is fired, and the rest of the last slot is
 //! placed anew, at a lower level. So a timer moves at most once a level, and most are disarmed before they ever do.
 //!
-//! A timer may have a *grid*: a number of nanoseconds (`precision.rs` says which). Nobody has to wake up for it before the first multiple of that
-//! at or after its deadline, so that timers that needn't be exact share a wake-up. If somebody is awake between the two,
-//! it fires then: all that is due fires, in the order of deadlines, whoever the wake-up was for.
+//! A timer may have a *grid*: a number of nanoseconds (`precision.rs` says which). The wake-up for it is at the first multiple
+//! of that at or after its deadline, so that timers that needn't be exact share a wake-up. If the base is awake between the
+//! two, for another reason, it fires then: all that is due fires, in the order of deadlines.
 //!
 //! # Invariants
 //!
-//! * Every timer is in exactly one place: linked in the slot that `place` says, or in `expired`.
+//! * Every timer is either linked in the slot that its `slot` names, or in `expired`.
 //! * A slot's `earliest` is never later than its first deadline, nor `wake` than its first wake-up. They are exactly
 //!   that, unless the slot is `dirty`.
 //! * `elapsed` never goes back, and no timer is in a slot before that of `elapsed`.
-//! * A stamp is given to one arming, so a key never finds a later tenant of its node. (Stamps wrap after 2^32.)
-//! * Memory follows the number of timers down as well as up: the nodes are in a [`Slab`], and `expired` is cut when it has
+//! * Each arming has a stamp of its own, so a key never finds a later timer in its node. (Stamps wrap after 2^32.)
+//! * Memory follows the number of timers down as well as up: the nodes are in a [`Slab`], and `expired` shrinks when it has
 //!   been handed out. The slots, 14 KB, stay.
 
 use std::cmp::Reverse;
@@ -66,7 +66,7 @@ const RESCAN: usize = 128;
 /// How many entries `expired` keeps memory for when it is empty.
 const KEEP: usize = 1024;
 
-/// Where a node is that is due, instead of in slot number `place`.
+/// The `slot` of a timer that is due, and so in `expired`.
 const EXPIRED: u16 = u16::MAX;
 
 #[derive(Debug)]
@@ -83,7 +83,7 @@ struct Timer {
     previous: u32,
     next: u32,
     /// `level * SLOTS + slot`, or [`EXPIRED`].
-    place: u16,
+    slot: u16,
     grid: Grid,
 }
 
@@ -147,20 +147,20 @@ impl<T> Wheel<T> {
         }
         let stamp = self.next_stamp;
         self.next_stamp = stamp.wrapping_add(1);
-        let place = self.place_for(deadline);
-        let head = self.slots[place].head;
+        let slot = self.slot_for(deadline);
+        let head = self.slots[slot].head;
         let index = self.nodes.insert(Node {
             timer: Timer {
                 deadline,
                 stamp,
                 previous: NONE,
                 next: head,
-                place: place as u16,
+                slot: slot as u16,
                 grid,
             },
             payload,
         });
-        self.lead(index, head, place, deadline, grid);
+        self.lead(index, head, slot, deadline, grid);
         TimerKey { index, stamp }
     }
 
@@ -202,7 +202,7 @@ impl<T> Wheel<T> {
         Some(&mut node.payload)
     }
 
-    /// When to wake up for the first time, or (see [`RESCAN`]) a time shortly before that.
+    /// When to wake up next, or (see [`RESCAN`]) a time shortly before that.
     pub(super) fn next_wake(&mut self) -> Option<u64> {
         // Whatever is due already is before everything that is not.
         while let Some(Reverse(due)) = self.expired.last() {
@@ -243,22 +243,22 @@ impl<T> Wheel<T> {
         if self.slots[level * SLOTS + digit].earliest > now || self.elapsed > now {
             return;
         }
-        // What a handler's panic has left behind is older by now, as ages go.
+        // Entries left by a handler's panic: ages are counted from the newest stamp, which has moved on.
         for Reverse((_, age, _, stamp)) in &mut self.expired {
             *age = age_of(*stamp, self.next_stamp);
         }
         let before = self.elapsed >> TICK_BITS;
         let after = now >> TICK_BITS;
         self.elapsed = now;
-        // All of the levels below the highest digit that has changed lies behind us, and so do some slots of that
-        // level. The last one of these is the one that we are in: some of its timers may be yet to come.
+        // All slots of the levels below the highest digit that has changed have passed, and some of that level. The last of
+        // these is the current one: some of its timers may be yet to come.
         let top = level_of(before, after);
         for level in 0..top {
             self.empty(level, self.occupied[level], now);
         }
         let reached = u64::MAX >> (SLOTS - 1 - digit_of(after, top));
         self.empty(top, self.occupied[top] & reached, now);
-        // For the most part it is in order already, and short.
+        // Mostly short, and nearly sorted.
         self.expired.sort_unstable();
     }
 
@@ -302,7 +302,7 @@ impl<T> Wheel<T> {
                 let timer = &mut self.nodes[index].timer;
                 let next = timer.next;
                 if timer.deadline <= now {
-                    timer.place = EXPIRED;
+                    timer.slot = EXPIRED;
                     let age = age_of(timer.stamp, self.next_stamp);
                     self.expired.push(Reverse((timer.deadline, age, index, timer.stamp)));
                 } else {
@@ -321,7 +321,7 @@ impl<T> Wheel<T> {
         self.nodes
             .get(index)
             .map(|node| node.timer)
-            .is_some_and(|timer| timer.place == EXPIRED && timer.stamp == stamp && timer.deadline == deadline)
+            .is_some_and(|timer| timer.slot == EXPIRED && timer.stamp == stamp && timer.deadline == deadline)
     }
 
     /// When an occupied slot begins.
@@ -363,19 +363,19 @@ impl<T> Wheel<T> {
 
     /// Puts a node that is in no slot into the one where its deadline belongs.
     fn link(&mut self, index: u32, timer: Timer) {
-        let place = self.place_for(timer.deadline);
-        let head = self.slots[place].head;
+        let slot = self.slot_for(timer.deadline);
+        let head = self.slots[slot].head;
         self.nodes[index].timer = Timer {
             previous: NONE,
             next: head,
-            place: place as u16,
+            slot: slot as u16,
             ..timer
         };
-        self.lead(index, head, place, timer.deadline, timer.grid);
+        self.lead(index, head, slot, timer.deadline, timer.grid);
     }
 
     /// The slot where a deadline belongs.
-    fn place_for(&self, deadline: u64) -> usize {
+    fn slot_for(&self, deadline: u64) -> usize {
         // A deadline that has passed is kept with those of the current tick.
         let tick = deadline.max(self.elapsed) >> TICK_BITS;
         let level = level_of(self.elapsed >> TICK_BITS, tick);
@@ -384,31 +384,31 @@ impl<T> Wheel<T> {
 
     /// Makes a node the head of its slot, before the one that was.
     #[inline]
-    fn lead(&mut self, index: u32, head: u32, place: usize, deadline: u64, grid: Grid) {
+    fn lead(&mut self, index: u32, head: u32, slot: usize, deadline: u64, grid: Grid) {
         let wake = grid.round_up(deadline);
-        let (level, bit) = (place / SLOTS, 1 << (place % SLOTS));
-        let slot = &mut self.slots[place];
-        slot.head = index;
+        let (level, bit) = (slot / SLOTS, 1 << (slot % SLOTS));
+        let list = &mut self.slots[slot];
+        list.head = index;
         if head == NONE {
-            (slot.earliest, slot.wake) = (deadline, wake);
+            (list.earliest, list.wake) = (deadline, wake);
             self.occupied[level] |= bit;
             self.levels |= 1 << level;
             return;
         }
-        if deadline <= slot.earliest && wake <= slot.wake {
+        if deadline <= list.earliest && wake <= list.wake {
             // At or before the bounds, so it is the first now, and the bounds are exact.
             self.dirty[level] &= !bit;
         }
-        slot.earliest = slot.earliest.min(deadline);
-        slot.wake = slot.wake.min(wake);
+        list.earliest = list.earliest.min(deadline);
+        list.wake = list.wake.min(wake);
         self.nodes[head].timer.previous = index;
     }
 
     /// Takes a node out of its slot. One that is due just leaves its entry in `expired` behind.
     #[inline]
     fn unlink(&mut self, timer: Timer) {
-        let place = usize::from(timer.place);
-        if timer.place == EXPIRED {
+        let slot = usize::from(timer.slot);
+        if timer.slot == EXPIRED {
             return;
         }
         if timer.next != NONE {
@@ -417,17 +417,17 @@ impl<T> Wheel<T> {
         if timer.previous != NONE {
             self.nodes[timer.previous].timer.next = timer.next;
         } else {
-            self.slots[place].head = timer.next;
+            self.slots[slot].head = timer.next;
         }
-        let (level, bit) = (place / SLOTS, 1 << (place % SLOTS));
-        let slot = &self.slots[place];
-        if slot.head == NONE {
+        let (level, bit) = (slot / SLOTS, 1 << (slot % SLOTS));
+        let list = &self.slots[slot];
+        if list.head == NONE {
             self.occupied[level] &= !bit;
             self.dirty[level] &= !bit;
             if self.occupied[level] == 0 {
                 self.levels &= !(1 << level);
             }
-        } else if timer.deadline == slot.earliest || timer.grid.round_up(timer.deadline) == slot.wake {
+        } else if timer.deadline == list.earliest || timer.grid.round_up(timer.deadline) == list.wake {
             self.dirty[level] |= bit;
         }
     }

@@ -1,6 +1,6 @@
-//! Reading and writing by value, for types that do both by reference.
+//! Implements `AsyncRead` and `AsyncWrite` for a type through its references, which have them.
 
-/// `AsyncRead` for a type, by something else that has it: usually a reference to the type.
+/// `AsyncRead` for a type, by an expression that has it: usually a reference to the type.
 macro_rules! async_read_by_ref {
     ([$($generics:tt)*] $type:ty, $this:ident => $by_ref:expr $(, where $($bounds:tt)*)?) => {
         impl<$($generics)*> futures_io::AsyncRead for $type $(where $($bounds)*)? {

@@ -1,4 +1,4 @@
-//! The errors of descriptors on the loop that are more than an `io::Error`.
+//! The error types that are not an `io::Error`.
 
 use std::error::Error;
 use std::fmt;

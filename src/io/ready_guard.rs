@@ -1,4 +1,4 @@
-//! What a wait for readiness gives.
+//! [`ReadyGuard`]: what a wait for readiness gives.
 
 use std::fmt;
 use std::io;
@@ -30,7 +30,7 @@ impl<'a, T> ReadyGuard<'a, T> {
         }
     }
 
-    /// Notes how the descriptor was found, as far as that was wanted.
+    /// Adds the readiness of one direction, as far as it was wanted.
     pub(super) fn add(&mut self, direction: Direction, seen: Seen, wanted: Ready) {
         let mut seen = seen;
         seen.ready = seen.ready.and(wanted);

@@ -1,4 +1,4 @@
-//! Where a descriptor is registered: nowhere, until a loop first polls it; then with that loop's base, for good.
+//! With which base a descriptor is registered: none, until a loop first polls it; then that loop's, for good.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,7 +15,7 @@ use crate::runtime::{self, Direction, Home, Ready, Seen, Shared, WaiterKey, cont
 pub(super) struct Registration {
     /// Set when a base has taken the descriptor.
     source: OnceLock<Source>,
-    /// Bits of `READ` and `WRITE`: what the base watches it for. Read and written at home only.
+    /// Bits of `READ` and `WRITE`: the directions that the base watches. Read and written at home only.
     interest: AtomicU8,
     is_stream: bool,
 }
@@ -44,8 +44,8 @@ fn bit(direction: Direction) -> u8 {
 }
 
 impl Registration {
-    /// `is_stream` says that a short read proves that the kernel has no more, unless the stream's end or urgent data is
-    /// about: true of TCP on Linux, not of descriptors in general.
+    /// `is_stream` says that a short read proves that the kernel has no more, unless its end or urgent data has been reported:
+    /// true of TCP on Linux, not of descriptors in general.
     pub(super) fn new(is_stream: bool) -> Self {
         Self {
             source: OnceLock::new(),
@@ -64,7 +64,7 @@ impl Registration {
     }
 
     fn interest(&self, bits: u8) -> Interest {
-        // Urgent data ends a read of a stream short as well: it has to be known of. Others may wait for it.
+        // PRIORITY, too: some wait for it, and for a stream it tells why a read was short.
         let read = Interest::READABLE | Interest::PRIORITY;
         match bits {
             READ => read,
@@ -73,7 +73,7 @@ impl Registration {
         }
     }
 
-    /// The loop that this code runs in, if it may touch the descriptor: nobody has, or it did.
+    /// The home of the current context. An error if there is none, or the descriptor is registered with another one.
     fn current_home(&self) -> io::Result<Rc<Home>> {
         let Some(home) = context::current() else {
             return Err(io::Error::other(
@@ -86,7 +86,7 @@ impl Registration {
         }
     }
 
-    /// Registers the descriptor for the direction, unless it is.
+    /// Registers the descriptor for the direction, unless it is registered.
     fn register(&self, home: &Home, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<Key> {
         let wanted = bit(direction);
         let Some(source) = self.source() else {
@@ -99,7 +99,7 @@ impl Registration {
                 self.interest.store(wanted, Relaxed);
                 return Ok(key);
             }
-            // A loop on another thread, which polled it at the same time, was faster.
+            // A loop on another thread polled it at the same time, and was faster.
             home.deregister(key);
             return self.register(home, fd, direction);
         };
@@ -114,7 +114,7 @@ impl Registration {
         Ok(source.key)
     }
 
-    /// How the descriptor is ready, if it is in one of the `wanted` ways; else the waiter waits from here on for it to be.
+    /// The readiness of the descriptor, if it has one of the `wanted` flags. Else Pending: the next event wakes the waiter.
     pub(super) fn poll_ready(
         &self,
         fd: BorrowedFd<'_>,
@@ -128,14 +128,14 @@ impl Registration {
         home.poll_source(key, direction, wanted, waiter, cx)
     }
 
-    /// What is known of the descriptor's readiness, at home.
+    /// The readiness of the descriptor; `None` abroad.
     pub(super) fn seen(&self, direction: Direction) -> Option<Seen> {
         let source = self.source()?;
         context::home_of(&source.owner)?.seen(source.key, direction)
     }
 
-    /// Runs a system call whenever the descriptor is ready, until it doesn't block. `drained` says of a result that
-    /// nothing is left to be had.
+    /// Runs a system call whenever the descriptor is ready, until it doesn't answer `WouldBlock`. `drained` says whether a result
+    /// shows that the kernel has no more.
     pub(super) fn poll_io<T: AsFd, R>(
         &self,
         io: &T,
@@ -151,11 +151,10 @@ impl Registration {
             Direction::Write => Ready::wanted(Interest::WRITABLE, direction),
         };
         loop {
-            // Nobody waits for room before a write has found none: registered earlier, each read of the peer would wake
-            // this side.
+            // Before a write has found no room, the direction isn't registered: each read of the peer would wake this side.
             let seen = if direction == Direction::Write && !self.waits_for(Direction::Write) {
                 if self.source().is_none() {
-                    // It is at home here all the same, and the kernel says if it can't be polled.
+                    // Registered all the same: so it is at home here, and an error says so if it can't be polled.
                     self.register(&home, io.as_fd(), Direction::Read)?;
                 }
                 ready!(coop::spend(cx));
@@ -174,7 +173,7 @@ impl Registration {
                 }
                 (Err(error), _) if error.kind() == io::ErrorKind::Interrupted => {}
                 (Ok(value), Some((key, seen))) if self.is_stream && drained(&value) => {
-                    // Proven for a stream, as long as neither its end nor urgent data is about.
+                    // Neither the end nor urgent data was reported: the kernel has no more.
                     if seen.ready == Ready::READABLE {
                         home.clear(key, direction, seen, seen.ready);
                     }
@@ -195,8 +194,7 @@ impl Registration {
     }
 }
 
-/// One direction of a descriptor, for a future that waits for it: takes the future off the list of those that wait when it is
-/// dropped.
+/// A future's wait for one direction of a descriptor. Dropping it removes the future's waker.
 #[derive(Debug)]
 pub(super) struct Waiting<'a> {
     registration: &'a Registration,
@@ -232,7 +230,7 @@ impl<'a> Waiting<'a> {
         self.note(polled)
     }
 
-    /// What was waited for has come with an event, which has taken the future off the list.
+    /// A future that is ready waits no longer: the event has taken its waker.
     fn note<R>(&mut self, polled: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if let Poll::Ready(Ok(_)) = polled {
             self.key = None;

@@ -1,4 +1,4 @@
-//! What can be bound and connected to.
+//! [`ToSocketAddrs`]: addresses and names to bind or connect to.
 
 use std::future::Future;
 use std::io;

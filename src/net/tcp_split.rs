@@ -102,7 +102,7 @@ fn reunite(reader: OwnedReadHalf, writer: OwnedWriteHalf) -> Result<TcpStream, R
 impl Drop for OwnedWriteHalf {
     fn drop(&mut self) {
         if self.shut_down_on_drop {
-            // A connection that is gone already has nothing to be shut down.
+            // An error says that the connection has ended.
             let _ = self.stream.shutdown(Shutdown::Write);
         }
     }

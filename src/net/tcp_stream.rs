@@ -64,7 +64,7 @@ impl TcpStream {
                 }
                 match stream.peer_addr() {
                     Ok(_) => break,
-                    // Woken before it was there; or it failed, and somebody else has taken the error.
+                    // A spurious wake-up. (With the error flag it has failed, and the error was taken elsewhere.)
                     Err(error) if error.kind() == io::ErrorKind::NotConnected && !ready.ready().is_error() => {
                         ready.clear_ready();
                     }
@@ -78,7 +78,7 @@ impl TcpStream {
 
     pub(super) fn from_mio(stream: mio::net::TcpStream) -> Self {
         Self {
-            // kqueue doesn't tell of urgent data, which ends a read short.
+            // kqueue doesn't report urgent data, which makes a read short.
             fd: AsyncFd::from_nonblocking(stream, Backend::default() == Backend::Epoll),
         }
     }
@@ -310,7 +310,7 @@ impl AsyncWrite for &TcpStream {
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
         match self.shutdown(Shutdown::Write) {
-            // Closed already, by the other side.
+            // The other side has closed the connection.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
             shut_down => Poll::Ready(shut_down),
         }

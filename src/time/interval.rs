@@ -1,4 +1,4 @@
-//! Something that is ready again and again.
+//! [`Interval`]: ticks periodically.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -50,13 +50,13 @@ pub struct Sleep {
     timer: Timer,
 }
 
-/// A timer in some runtime's base, for the last deadline or an earlier one. It may have fired.
+/// A timer in a runtime's base. It may have fired.
 #[derive(Debug)]
 enum Timer {
-    /// Reset at home only, so it is for the last deadline.
+    /// Armed, and reset, at home only: so it is for the present deadline.
     Local { owner: Arc<Shared>, key: TimerKey },
-    /// One that was reset abroad: a message may be on its way to it. Or none at all: there is no room for a third kind in so few
-    /// bytes.
+    /// Reset abroad: a message with the present deadline may be in the inbox. `None`: there is no timer (a third variant
+    /// would make the type larger).
     Remote(Option<RemoteTimer>),
 }
 
@@ -154,7 +154,7 @@ impl Sleep {
         {
             let for_the_last_deadline = matches!(self.timer, Timer::Local { .. });
             self.timer.disarm();
-            // The base has read the clock.
+            // The base has read the clock: no need to do so here.
             if for_the_last_deadline || self.is_elapsed() {
                 return Poll::Ready(());
             }
@@ -184,7 +184,7 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.poll_deadline(cx));
-        // With no budget left it is polled again, and finds that the deadline has passed.
+        // If this is Pending, the next poll finds that the deadline has passed.
         coop::spend(cx)
     }
 }

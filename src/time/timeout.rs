@@ -57,7 +57,7 @@ pin_project! {
         #[pin]
         future: F,
         sleep: Sleep,
-        // The time was up in an earlier poll, with no budget left.
+        // An earlier poll found that the time was up, but had no budget left.
         yielded: bool,
     }
 }
@@ -78,7 +78,7 @@ impl<F: Future> Future for Timeout<F> {
             return Poll::Ready(Ok(output));
         }
         ready!(this.sleep.poll_deadline(cx));
-        // Once: the future may use up the budget of every poll, and the limit is there for such as well.
+        // Only once: a future that spends the whole budget of every poll shall be stopped by the limit, too.
         if !std::mem::replace(this.yielded, true) {
             ready!(coop::spend(cx));
         }

@@ -57,8 +57,8 @@ impl Queue {
         };
         match error.raw_os_error() {
             Some(libc::EEXIST) if known.is_some() => Err(already_exists(fd)),
-            // No source of ours has this number, so the registration is a leftover: its descriptor was closed
-            // before it was deregistered, a duplicate kept the file open, and has now been given the old number.
+            // No source in the base has this number, so the registration is left over: its descriptor was closed before it was
+            // deregistered, a duplicate kept the file open, and has the old number now.
             Some(libc::EEXIST) => self.control(libc::EPOLL_CTL_MOD, fd, watch),
             Some(libc::EPERM) => Err(unsupported(fd)),
             _ => Err(error),

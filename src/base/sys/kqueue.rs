@@ -8,7 +8,7 @@
 //!
 //! Invariants: the events in `events[next..filled]` are those of the last wait that nobody has taken; a wait starts
 //! only when there are none. The queue's number is closed by the process that made it, and by no child: kqueues are
-//! not inherited, so that in a child the number may be a stranger's.
+//! not inherited, so that in a child the number may be that of another file.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -111,7 +111,7 @@ impl Queue {
         if let Some(known) = known {
             // EV_ADD would modify a registration that is alive, and say nothing. EV_ENABLE alone fails if there is
             // none: closing a descriptor ends what was registered under its number. (If there is one, and it is a
-            // `OneShot` that has fired, this arms it. Whoever registers it twice has worse to repair.)
+            // `OneShot` that has fired, this arms it: registering a descriptor twice is a mistake of the caller's.)
             for filter in filters(known.interest).take(1) {
                 match self.change(fd, filter, ENABLE, known.token) {
                     Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
@@ -234,7 +234,7 @@ impl Drop for Queue {
         if let Some(kqueue) = self.kqueue.take()
             && self.birth.is_child()
         {
-            // Not inherited: the number is free, or a stranger's file.
+            // Not inherited: the number is free, or another file's.
             let _ = kqueue.into_raw_fd();
         }
     }

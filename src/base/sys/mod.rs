@@ -1,7 +1,7 @@
-//! The backends: where the kernel comes in.
+//! The backends: the system calls of the event base.
 //!
-//! The choice of platform is made here, once. Who ports the base to another kernel writes one file like `epoll.rs`,
-//! and adds it to the list below. Only `EventBase` calls a backend, always on the thread that owns the base.
+//! The platform is chosen here, once. To port the base to another kernel, write one file like `epoll.rs`, and add it to the
+//! list below. Only `EventBase` calls a backend, always on the thread that owns the base.
 //!
 //! # What a backend must provide
 //!
@@ -15,8 +15,8 @@
 //!     regular file, is `Unsupported` (see [`unsupported`]). A failed `add` leaves nothing behind.
 //!   * `modify(&mut self, fd: RawFd, old: Watch, new: Watch) -> io::Result<()>` changes interest or mode, arms
 //!     `OneShot` anew, and has an `Edge` source that is ready reported once more. It is `NotFound` if the number isn't
-//!     watched: then it is somebody else's by now (see [`not_found`]). A failure may leave the descriptor unwatched.
-//!   * `remove(&mut self, fd: RawFd, watch: Watch)` ends it. It can't fail: a descriptor that was closed, or was
+//!     watched: then it is another file's by now (see [`not_found`]). A failure may leave the descriptor unwatched.
+//!   * `remove(&mut self, fd: RawFd, watch: Watch)` ends the watch. It can't fail: a descriptor that was closed, or was
 //!     never registered, is quietly no longer watched. It must not allocate.
 //!   * `wait(&mut self, timeout: Option<Duration>, left: impl Fn() -> Duration) -> io::Result<()>` sleeps until something
 //!     is ready or the timeout has passed; `None` is for ever. `left` says what is left of the timeout, to a backend that
@@ -108,7 +108,7 @@ pub(super) fn already_exists(fd: RawFd) -> io::Error {
     )
 }
 
-/// The answer to a change of what isn't registered: who was, has been closed.
+/// The answer to a change of a descriptor that isn't registered: the one that was has been closed.
 pub(super) fn not_found(fd: RawFd) -> io::Error {
     io::Error::new(
         io::ErrorKind::NotFound,

@@ -17,9 +17,9 @@ fn fire<T>(wheel: &mut Wheel<T>, now: u64) -> Vec<T> {
 /// Walks all lists, and checks every invariant of the module's header that a walk can check.
 fn check<T>(wheel: &Wheel<T>) {
     let mut linked = 0;
-    for place in 0..wheel.slots.len() {
-        let (level, digit) = (place / SLOTS, place % SLOTS);
-        let slot = wheel.slots[place];
+    for number in 0..wheel.slots.len() {
+        let (level, digit) = (number / SLOTS, number % SLOTS);
+        let slot = wheel.slots[number];
         let occupied = wheel.occupied[level] >> digit & 1 == 1;
         let dirty = wheel.dirty[level] >> digit & 1 == 1;
         assert_eq!(occupied, slot.head != NONE);
@@ -27,7 +27,7 @@ fn check<T>(wheel: &Wheel<T>) {
         let (mut index, mut previous, mut earliest, mut wake) = (slot.head, NONE, u64::MAX, u64::MAX);
         while index != NONE {
             let timer = wheel.nodes[index].timer;
-            assert_eq!((usize::from(timer.place), timer.previous), (place, previous));
+            assert_eq!((usize::from(timer.slot), timer.previous), (number, previous));
             let (tick, elapsed) = (
                 timer.deadline.max(wheel.elapsed) >> TICK_BITS,
                 wheel.elapsed >> TICK_BITS,
@@ -50,7 +50,7 @@ fn check<T>(wheel: &Wheel<T>) {
     let waiting = wheel
         .nodes
         .iter()
-        .filter(|(_, node)| node.timer.place == EXPIRED)
+        .filter(|(_, node)| node.timer.slot == EXPIRED)
         .count();
     assert_eq!(linked + waiting, wheel.len());
 }
@@ -200,7 +200,7 @@ fn the_memory_of_cancelled_timers_goes_back_while_one_stays() {
             assert!(wheel.disarm(*key).is_some());
         }
         assert!(wheel.nodes.capacity() <= 1024, "{stays}: {}", wheel.nodes.capacity());
-        // Keys from before don't find those who have their places.
+        // Keys from before don't find timers that have their nodes.
         for n in 0..MANY as u64 {
             wheel.arm(n, Grid::EXACT, n);
         }
