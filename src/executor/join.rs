@@ -23,9 +23,29 @@ use super::{catch_panic, coop};
 ///
 /// An output that nobody took is dropped with the handle, on the handle's thread; without a handle, it is dropped at home.
 ///
+/// # Errors
+///
+/// Awaiting it gives a [`JoinError`] if the task was aborted, refused, or dropped when its runtime closed, or if it panicked.
+///
 /// # Panics
 ///
 /// Polling it again after it gave its output panics.
+///
+/// # Examples
+///
+/// ```
+/// let runtime = evbase::Runtime::new()?;
+/// let sum = runtime.block_on(async {
+///     let tasks = [1, 2, 3].map(|n| evbase::spawn_local(async move { n }));
+///     let mut sum = 0;
+///     for task in tasks {
+///         sum += task.await.unwrap();
+///     }
+///     sum
+/// })?;
+/// assert_eq!(sum, 6);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct JoinHandle<T> {
     /// `None`: refused by a runtime that is stopping.
     task: Option<TaskRef>,
@@ -49,6 +69,17 @@ impl<T> RefUnwindSafe for JoinHandle<T> {}
 /// Aborts a task from anywhere; made by [`JoinHandle::abort_handle`].
 ///
 /// It doesn't keep the task from completing, nor its output alive.
+///
+/// # Examples
+///
+/// ```
+/// let runtime = evbase::Runtime::new()?;
+/// let task = runtime.spawn_local(std::future::pending::<()>())?;
+/// let abort_handle = task.abort_handle();
+/// std::thread::spawn(move || abort_handle.abort());
+/// assert!(runtime.block_on(task)?.unwrap_err().is_cancelled());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct AbortHandle {
     task: Option<TaskRef>,
@@ -119,13 +150,24 @@ impl<T> JoinHandle<T> {
     /// that [is cancelled](JoinError::is_cancelled). Does nothing to a task that has completed.
     ///
     /// From any thread; it never blocks, and runs no destructor here.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = evbase::Runtime::new()?;
+    /// let task = runtime.spawn_local(std::future::pending::<()>())?;
+    /// task.abort();
+    /// assert!(!task.is_finished(), "home has not run since");
+    /// assert!(runtime.block_on(task)?.unwrap_err().is_cancelled());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn abort(&self) {
         if let Some(task) = &self.task {
             task.abort();
         }
     }
 
-    /// A handle that can only abort.
+    /// A handle that can only abort. It is `Send` and `Sync` whatever the output is.
     pub fn abort_handle(&self) -> AbortHandle {
         AbortHandle {
             task: self.task.clone(),
@@ -262,6 +304,21 @@ impl fmt::Debug for AbortHandle {
 }
 
 /// Why a task gave no output: it was cancelled, or it panicked.
+///
+/// # Examples
+///
+/// ```
+/// let runtime = evbase::Runtime::new()?;
+/// let task = runtime.spawn_local(async {
+///     if true {
+///         panic!("on purpose");
+///     }
+/// })?;
+/// let error = runtime.block_on(task)?.unwrap_err();
+/// assert!(error.is_panic());
+/// assert_eq!(error.to_string(), "the task panicked: on purpose");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct JoinError(Repr);
 
 enum Repr {
@@ -305,6 +362,20 @@ impl JoinError {
     ///
     /// If the task didn't panic: ask [`is_panic`](JoinError::is_panic) first, or use
     /// [`try_into_panic`](JoinError::try_into_panic).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = evbase::Runtime::new()?;
+    /// let task = runtime.spawn_local(async {
+    ///     if true {
+    ///         panic!("on purpose");
+    ///     }
+    /// })?;
+    /// let payload = runtime.block_on(task)?.unwrap_err().into_panic();
+    /// assert_eq!(*payload.downcast::<&str>().unwrap(), "on purpose");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn into_panic(self) -> Box<dyn Any + Send + 'static> {
         match self.try_into_panic() {
@@ -314,6 +385,19 @@ impl JoinError {
     }
 
     /// What the task's panic threw, or the error itself if the task didn't panic.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = evbase::Runtime::new()?;
+    /// let task = runtime.spawn_local(std::future::pending::<()>())?;
+    /// task.abort();
+    /// match runtime.block_on(task)?.unwrap_err().try_into_panic() {
+    ///     Ok(payload) => std::panic::resume_unwind(payload),
+    ///     Err(error) => assert!(error.is_cancelled()),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send + 'static>, Self> {
         match self.0 {
             Repr::Panicked(mut caught) => {

@@ -130,7 +130,7 @@ fn two_who_send_at_once_are_both_seen() {
         });
         drop(timer);
         home.drive_until(2);
-        senders.map(|sender| sender.join().unwrap());
+        let _ = senders.map(|sender| sender.join().unwrap());
         home.close();
     });
 }

@@ -54,6 +54,22 @@ impl Builder {
 
     /// How long tasks may go on after a stop was asked for. By default, not at all: no task is polled any more after the
     /// poll that is running. [`Duration::MAX`] waits for all tasks, however long they take.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let runtime = evbase::Builder::new().grace(Duration::from_secs(10)).build()?;
+    /// runtime.spawn_local(async {
+    ///     evbase::time::sleep(Duration::from_millis(1)).await;
+    ///     // Here it saves its work.
+    /// })?;
+    /// // This takes a millisecond, and not ten seconds: no task is left then.
+    /// let report = runtime.shutdown().wait()?;
+    /// assert_eq!((report.completed, report.cancelled), (1, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn grace(mut self, grace: Duration) -> Self {
         self.settings.grace = grace;
         self
@@ -61,6 +77,15 @@ impl Builder {
 
     /// After how many polls home looks at its inbox, the clock and the kernel while tasks are ready: 64 by default. A
     /// smaller number answers sooner, a larger one asks less often.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// // A runtime that looks for events after every eighth poll.
+    /// let runtime = evbase::Builder::new().event_interval(8).build()?;
+    /// assert!(evbase::Builder::new().event_interval(0).build().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn event_interval(mut self, polls: u32) -> Self {
         self.settings.event_interval = polls;
         self
@@ -69,12 +94,24 @@ impl Builder {
     /// How late a timer may be in order to share a wake-up with others, instead of a millisecond. Zero makes every timer
     /// exact. A timer is put off by no more than a 128th of its length either way, and by nothing if it is shorter than 32 ms:
     /// see [`time`](crate::time).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// // Sleeps of a second may be up to 7 ms late, and those of a minute up to 100 ms.
+    /// let saves_wakeups = evbase::Builder::new().timer_slack(Duration::from_millis(100)).build()?;
+    /// // All sleeps are exact.
+    /// let exact = evbase::Builder::new().timer_slack(Duration::ZERO).build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn timer_slack(mut self, slack: Duration) -> Self {
         self.settings.timer_slack = Some(slack);
         self
     }
 
-    /// Makes a runtime that the first thread to drive it makes its own.
+    /// Makes a runtime without a home: the first thread that drives it becomes that.
     ///
     /// # Errors
     ///

@@ -10,6 +10,19 @@ use parking_lot::Mutex;
 use crate::executor::Large;
 
 /// Why a runtime could not be driven.
+///
+/// # Examples
+///
+/// ```
+/// use evbase::RunError;
+///
+/// let runtime = evbase::Builder::new().start("home")?;
+/// match runtime.block_on(async {}) {
+///     Err(RunError::NotHome { home }) => assert_eq!(runtime.home(), Some(home)),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RunError {
@@ -57,6 +70,20 @@ impl Error for RunError {
 }
 
 /// Why a runtime took no task; it gives back what was to be spawned.
+///
+/// # Examples
+///
+/// ```
+/// use evbase::{Runtime, SpawnErrorKind};
+///
+/// let runtime = Runtime::new()?;
+/// runtime.shutdown_handle().request();
+/// let error = runtime.spawner().try_spawn(async { 42 }).unwrap_err();
+/// assert_eq!(error.kind(), SpawnErrorKind::Stopped);
+/// // The future is untouched, and can be run elsewhere.
+/// assert_eq!(Runtime::new()?.block_on(error.into_inner())?, 42);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct SpawnError<X> {
     kind: SpawnErrorKind,
     /// In a mutex, which nobody locks, to be `Sync` whenever `X` is `Send`.
@@ -94,7 +121,7 @@ impl<X> SpawnError<X> {
         Self::new(error.kind, error.into_inner().into_inner())
     }
 
-    /// Why.
+    /// Why the spawn was refused.
     pub fn kind(&self) -> SpawnErrorKind {
         self.kind
     }
@@ -141,6 +168,18 @@ impl fmt::Display for SpawnErrorKind {
 impl Error for SpawnErrorKind {}
 
 /// Why a blocking wait was not made.
+///
+/// # Examples
+///
+/// ```
+/// use evbase::{Runtime, WaitError};
+///
+/// let runtime = Runtime::new()?;
+/// let terminated = runtime.shutdown_handle().terminated();
+/// let waited = runtime.block_on(async { terminated.wait() })?;
+/// assert_eq!(waited, Err(WaitError::InsideLoop));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitError {

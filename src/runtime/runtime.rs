@@ -62,7 +62,7 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Makes a runtime with the default settings, at home nowhere yet.
+    /// Makes a runtime with the default settings, which has no home yet. On any thread.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl Runtime {
         Builder::new().build()
     }
 
-    /// For other settings.
+    /// A [`Builder`], for other settings.
     pub fn builder() -> Builder {
         Builder::new()
     }
@@ -86,6 +86,9 @@ impl Runtime {
 
     /// Runs the future to its end, and the runtime's tasks meanwhile. The future may borrow, and need not be `Send`.
     ///
+    /// On the home thread only; a runtime without a home gets this thread for one. Not inside a loop of evbase, whichever
+    /// runtime's.
+    ///
     /// What was spawned and is not done when it ends waits for the next run. Once a stop was asked for, this returns only
     /// when the runtime is closed: with the output if the future came to its end in the grace period, or in the poll that
     /// was running, else with [`RunError::Stopped`].
@@ -97,6 +100,16 @@ impl Runtime {
     /// # Panics
     ///
     /// If the future does; the runtime remains usable.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = evbase::Runtime::new()?;
+    /// let text = String::from("borrowed");
+    /// let len = runtime.block_on(async { text.len() })?;
+    /// assert_eq!(len, 8);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn block_on<F: Future>(&self, future: F) -> Result<F::Output, RunError> {
         let home = self.to_drive()?;
         let mut root = BlockedOn {
@@ -114,12 +127,28 @@ impl Runtime {
         }
     }
 
-    /// Runs the runtime's tasks until it is shut down. On a runtime that is closed it gives the report at once, on any
-    /// thread.
+    /// Runs the runtime's tasks until it is shut down: by [`Shutdown`], or by a drop. On a runtime that is closed it gives the
+    /// report at once, on any thread; else from where [`block_on`](Runtime::block_on) may be called.
     ///
     /// # Errors
     ///
     /// All of [`RunError`] but `Stopped`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let shutdown = runtime.shutdown_handle();
+    /// runtime.spawn_local(async move {
+    ///     evbase::time::sleep(Duration::from_millis(1)).await;
+    ///     shutdown.request();
+    /// })?;
+    /// let report = runtime.run()?;
+    /// assert_eq!((report.cause, report.completed), (evbase::Cause::Requested, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn run(&self) -> Result<Report, RunError> {
         if let Some(report) = self.shared.report() {
             return Ok(report);
@@ -135,11 +164,30 @@ impl Runtime {
     /// One pass of the loop, for programs that have a loop of their own: waits for events, `timeout` at most (`None` is
     /// without end), unless tasks are ready; fires timers; runs ready tasks, as many as the event interval says.
     ///
-    /// In the grace period it is one pass of that; the pass that closes the runtime says so in its [`Turn`].
+    /// In the grace period it is one pass of that; the pass that closes the runtime says so in its [`Turn`]. It may be called
+    /// from where [`block_on`](Runtime::block_on) may be.
     ///
     /// # Errors
     ///
     /// All of [`RunError`]; `Stopped` after the pass that closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let task = runtime.spawn_local(async {
+    ///     evbase::time::sleep(Duration::from_millis(2)).await;
+    ///     42
+    /// })?;
+    /// while !task.is_finished() {
+    ///     // Here is what else the program's loop does.
+    ///     runtime.turn(Some(Duration::from_millis(10)))?;
+    /// }
+    /// assert_eq!(task.wait()??, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn turn(&self, timeout: Option<Duration>) -> Result<Turn, RunError> {
         self.to_drive()?.turn(timeout)
     }
@@ -166,6 +214,18 @@ impl Runtime {
     ///
     /// The future comes back: [`SpawnErrorKind::NotHome`](crate::SpawnErrorKind::NotHome) on another thread, [`SpawnErrorKind::Stopped`](crate::SpawnErrorKind::Stopped) when the runtime
     /// is closing or closed, and the other two of [`SpawnErrorKind`](crate::SpawnErrorKind).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::rc::Rc;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let shared = Rc::new(41);
+    /// let task = runtime.spawn_local(async move { *shared + 1 })?;
+    /// assert_eq!(runtime.block_on(task)??, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn spawn_local<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
     where
         F: Future + 'static,
@@ -187,11 +247,25 @@ impl Runtime {
     }
 
     /// Makes this runtime the context of the free functions ([`spawn_local`](crate::spawn_local), [`Spawner::current`],
-    /// timers and I/O) on this thread, while the guard lives. It runs nothing.
+    /// timers and I/O) on this thread, while the guard lives. It runs nothing. On the home thread only, also inside a loop; a
+    /// runtime without a home gets this thread for one.
     ///
     /// # Errors
     ///
     /// All of [`RunError`] but `Nested` and `Io`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = evbase::Runtime::new()?;
+    /// let task = {
+    ///     let _guard = runtime.enter()?;
+    ///     // Outside of any loop, but in the runtime's context.
+    ///     evbase::spawn_local(async { 42 })
+    /// };
+    /// assert_eq!(runtime.block_on(task)??, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn enter(&self) -> Result<EnterGuard<'_>, RunError> {
         let home = Home::bind(&self.shared)?;
         Ok(EnterGuard {
@@ -210,6 +284,19 @@ impl Runtime {
     /// # Errors
     ///
     /// All of [`RunError`] but `Nested` and `Io`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::rc::Rc;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let spawner = runtime.local_spawner()?;
+    /// let shared = Rc::new(41);
+    /// let task = spawner.spawn_local(async move { *shared + 1 })?;
+    /// assert_eq!(runtime.block_on(task)??, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn local_spawner(&self) -> Result<LocalSpawner, RunError> {
         Home::bind(&self.shared).map(LocalSpawner::new)
     }
@@ -219,19 +306,52 @@ impl Runtime {
         Shutdown::new(self.shared.clone())
     }
 
-    /// What dropping the runtime does, and a future that says when it is done.
+    /// Does what dropping the runtime does, and returns a future that is ready when it is done. On any thread.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = evbase::Builder::new().start("home")?;
+    /// let task = runtime.spawner().spawn(std::future::pending::<()>());
+    /// let report = runtime.shutdown().wait()?;
+    /// assert_eq!(report.cancelled, 1);
+    /// assert!(task.wait()?.unwrap_err().is_cancelled());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn shutdown(self) -> Terminated {
         let terminated = Terminated::new(self.shared.clone());
         drop(self);
         terminated
     }
 
-    /// The thread that this runtime is at home on, once there is one.
+    /// The home thread, once there is one. On any thread.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = evbase::Runtime::new()?;
+    /// assert_eq!(runtime.home(), None);
+    /// runtime.block_on(async {})?;
+    /// assert_eq!(runtime.home(), Some(std::thread::current().id()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn home(&self) -> Option<ThreadId> {
         self.shared.home()
     }
 
-    /// What the runtime has done so far; from any thread.
+    /// What the runtime has done so far. On any thread.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = evbase::Runtime::new()?;
+    /// runtime.spawn_local(async {})?;
+    /// runtime.spawn_local(std::future::pending::<()>())?;
+    /// runtime.block_on(evbase::yield_now())?;
+    /// let metrics = runtime.metrics();
+    /// assert_eq!((metrics.spawned, metrics.completed, metrics.alive()), (2, 1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn metrics(&self) -> Metrics {
         Metrics::of(&self.shared)
     }

@@ -22,6 +22,19 @@ use crate::executor::{StopLevel, coop};
 ///
 /// A handle doesn't keep the runtime running: it is a way to end it. See [`Runtime`](crate::Runtime) for what a stop does
 /// in each state.
+///
+/// # Examples
+///
+/// ```
+/// use evbase::{Cause, Runtime};
+///
+/// let runtime = Runtime::new()?;
+/// let shutdown = runtime.shutdown_handle();
+/// let thread = std::thread::spawn(move || shutdown.request());
+/// assert_eq!(runtime.run()?.cause, Cause::Requested);
+/// thread.join().unwrap();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Shutdown {
     shared: Arc<Shared>,
@@ -38,6 +51,15 @@ impl Shutdown {
     /// # Panics
     ///
     /// Outside of both; see [`try_current`](Shutdown::try_current).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = evbase::Runtime::new()?;
+    /// runtime.spawn_local(async { evbase::Shutdown::current().request() })?;
+    /// assert_eq!(runtime.run()?.completed, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn current() -> Self {
         Self::new(context::expect_current().shared().clone())
@@ -53,23 +75,96 @@ impl Shutdown {
     /// From any thread, and from a signal handler: it is async-signal-safe, lock-free, doesn't allocate, and keeps
     /// `errno`. It never blocks, and is never lost: a stop asked for before the loop runs ends it when it does. Later
     /// calls do nothing.
+    ///
+    /// It wakes home where home sleeps: in its own loop, in that of another runtime of its thread, or in a blocking wait of
+    /// evbase's. What it can't wake is a foreign executor that runs on the home thread; see [`Terminated`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = evbase::Runtime::new()?;
+    /// let shutdown = runtime.shutdown_handle();
+    /// // Before the runtime runs, and twice: it is neither lost nor an error.
+    /// shutdown.request();
+    /// shutdown.request();
+    /// assert_eq!(runtime.run()?.cause, evbase::Cause::Requested);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// In a signal handler, which borrows a handle that outlives it:
+    ///
+    /// ```
+    /// use std::sync::OnceLock;
+    ///
+    /// static SHUTDOWN: OnceLock<evbase::Shutdown> = OnceLock::new();
+    ///
+    /// extern "C" fn on_signal(_: libc::c_int) {
+    ///     if let Some(shutdown) = SHUTDOWN.get() {
+    ///         shutdown.request();
+    ///     }
+    /// }
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// SHUTDOWN.set(runtime.shutdown_handle()).unwrap();
+    /// let handler = on_signal as extern "C" fn(libc::c_int);
+    /// // SAFETY: the handler does nothing that isn't async-signal-safe.
+    /// unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
+    /// // SAFETY: it takes no pointer.
+    /// unsafe { libc::raise(libc::SIGUSR1) };
+    /// assert_eq!(runtime.run()?.cause, evbase::Cause::Requested);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn request(&self) {
         self.shared.stop(StopLevel::Request);
     }
 
     /// Asks for the end without the grace period, or without the rest of it. Otherwise as [`request`](Shutdown::request).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let runtime = evbase::Builder::new().grace(Duration::MAX).build()?;
+    /// runtime.spawn_local(std::future::pending::<()>())?;
+    /// let shutdown = runtime.shutdown_handle();
+    /// runtime.spawn_local(async move {
+    ///     shutdown.requested().await;
+    ///     shutdown.request_now();
+    /// })?;
+    /// runtime.shutdown_handle().request();
+    /// // Without `request_now` this would wait for ever.
+    /// assert_eq!(runtime.run()?.cancelled, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn request_now(&self) {
         self.shared.stop(StopLevel::Now);
     }
 
-    /// Whether the end was asked for, by whatever way, or has come. Async-signal-safe as well.
+    /// Whether the end was asked for, in whatever way, or has come. From any thread, and async-signal-safe as well.
     pub fn is_requested(&self) -> bool {
         self.shared.stops().requested()
     }
 
     /// Resolves when the runtime begins to stop, for tasks that have something to finish in the grace period.
     ///
-    /// Can be awaited in any executor. It is woken by home, when home next runs. Cancel-safe.
+    /// Can be awaited in any executor, on any thread. It is woken by home, when home next runs. Cancel-safe.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let runtime = evbase::Builder::new().grace(Duration::from_secs(1)).build()?;
+    /// let shutdown = runtime.shutdown_handle();
+    /// runtime.spawn_local(async move {
+    ///     shutdown.requested().await;
+    ///     // Here it says goodbye.
+    /// })?;
+    /// runtime.shutdown_handle().request();
+    /// assert_eq!(runtime.run()?.completed, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn requested(&self) -> Requested {
         Requested {
             shared: self.shared.clone(),
@@ -134,14 +229,38 @@ impl fmt::Debug for Requested {
 
 /// Resolves when a runtime is closed: every future dropped, every registration gone, the kernel queue closed.
 ///
-/// Any number of these may wait; dropping one cancels nothing. It can be awaited in any executor, on any thread. On the
-/// runtime's home thread, outside of its loop, polling it closes a runtime that was asked to stop, since nobody else can:
-/// that poll takes as long as the closing does, grace period included (but none inside the loop of another runtime). So it
-/// does on any thread, if the runtime has no home yet. In the child of a fork it stays pending.
+/// Any number of these may wait; dropping one cancels nothing. It can be awaited in any executor, on any thread. Polled again
+/// after it was ready, it gives the same report. In the child of a fork it stays pending.
 ///
 /// A task that awaits the end of its own runtime holds up the grace period: it is one of the tasks that this waits for.
 ///
-/// Polled again after it was ready, it gives the same report.
+/// # Who closes, and who is woken
+///
+/// Awaited on another thread than home, it is woken when home has closed the runtime.
+///
+/// On the home thread, outside of the runtime's loop, home is the thread that polls this. So a poll that finds that the runtime
+/// was asked to stop closes it, and takes as long as that does, grace period included. (A runtime without a home is closed
+/// like that by a poll on any thread, which becomes its home.) A poll that finds no stop answers `Pending`, and is woken by the
+/// stop that lets it make progress:
+///
+/// * Inside the loop of another runtime of this thread, every stop is heard: it closes the runtime there at once, *without its
+///   grace period*, for which that loop would have to wait.
+/// * In a foreign executor (`futures::executor::block_on`, a GUI's loop, ...), only a drop of the [`Runtime`](crate::Runtime), or
+///   [`Runtime::shutdown`](crate::Runtime::shutdown), wakes it. [`Shutdown::request`] may be called by a signal handler, and no
+///   foreign waker may be woken there; so the runtime closes when this is next polled for another reason, or by home's next
+///   call that makes, drives or drops a runtime. Where that matters, use [`wait`](Terminated::wait), which hears every stop.
+///
+/// # Examples
+///
+/// ```
+/// let runtime = evbase::Builder::new().start("home")?;
+/// let terminated = runtime.shutdown_handle().terminated();
+/// drop(runtime);
+/// // Any executor will do, here one that isn't evbase's.
+/// let report = futures::executor::block_on(terminated);
+/// assert_eq!(report.cause, evbase::Cause::Dropped);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "futures do nothing unless polled; `wait` blocks"]
 pub struct Terminated {
     shared: Arc<Shared>,
@@ -158,17 +277,29 @@ impl Terminated {
         }
     }
 
-    /// Blocks until the runtime is closed.
+    /// Blocks until the runtime is closed: for threads without a loop.
     ///
-    /// On its home thread, outside of any loop, this runs the runtime until then, as
-    /// [`Runtime::run`](crate::Runtime::run) does.
+    /// On the runtime's home thread, outside of any loop, this runs the runtime until then, as
+    /// [`Runtime::run`](crate::Runtime::run) does. On another thread that is home to other runtimes, those are closed if
+    /// they are asked to stop meanwhile.
     ///
     /// # Errors
     ///
-    /// [`WaitError::InsideLoop`] inside any evbase loop of this thread; [`WaitError::Unbound`] if no thread has driven the
-    /// runtime yet and nobody has asked it to stop; [`WaitError::Forked`] in the child of a fork;
+    /// [`WaitError::InsideLoop`] inside any evbase loop of this thread, also if the runtime is closed; [`WaitError::Unbound`] if
+    /// no thread has driven the runtime yet and nobody has asked it to stop; [`WaitError::Forked`] in the child of a fork;
     /// [`WaitError::ThreadExiting`] on a home thread that is exiting; [`WaitError::Io`] on a home thread if the operating
     /// system refuses to wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = evbase::Builder::new().start("home")?;
+    /// let task = runtime.spawner().spawn(async { 42 });
+    /// assert_eq!(task.wait()??, 42);
+    /// let report = runtime.shutdown().wait()?;
+    /// assert_eq!(report.completed, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn wait(self) -> Result<Report, WaitError> {
         loop {
             if let Some(report) = wait::for_termination(&self.shared, None)? {
@@ -182,6 +313,19 @@ impl Terminated {
     /// # Errors
     ///
     /// As for [`wait`](Terminated::wait).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let runtime = evbase::Builder::new().start("home")?;
+    /// let terminated = runtime.shutdown_handle().terminated();
+    /// assert_eq!(terminated.wait_timeout(Duration::from_millis(1))?, None);
+    /// drop(runtime);
+    /// assert_eq!(terminated.wait()?.cause, evbase::Cause::Dropped);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> Result<Option<Report>, WaitError> {
         wait::for_termination(&self.shared, Instant::now().checked_add(timeout))
     }

@@ -32,10 +32,13 @@ impl Shutdown {
     ///
     /// # Examples
     ///
-    /// ```no_run
+    /// ```
     /// let runtime = evbase::Runtime::new()?;
-    /// let _guard = runtime.shutdown_handle().on_signals(&[2, 15])?;
-    /// println!("{}", runtime.run()?);
+    /// let _guard = runtime.shutdown_handle().on_signals(&[libc::SIGINT, libc::SIGTERM])?;
+    /// // Somebody presses Ctrl-C.
+    /// # // SAFETY: it takes no pointer.
+    /// # unsafe { libc::raise(libc::SIGINT) };
+    /// assert_eq!(runtime.run()?.cause, evbase::Cause::Requested);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn on_signals(&self, signals: &[c_int]) -> io::Result<SignalGuard> {

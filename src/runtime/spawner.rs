@@ -48,6 +48,18 @@ impl Spawner {
     /// # Panics
     ///
     /// Outside of both; see [`try_current`](Spawner::try_current).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evbase::Spawner;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let answer = runtime.block_on(async { Spawner::current().spawn(async { 42 }).await })?;
+    /// assert_eq!(answer?, 42);
+    /// assert!(Spawner::try_current().is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn current() -> Self {
         Self::new(context::expect_current().shared().clone())
@@ -60,6 +72,21 @@ impl Spawner {
 
     /// Spawns a task. If the runtime takes none any more, the future is dropped, and the handle is one of a task that was
     /// cancelled. From any thread; it never blocks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = evbase::Builder::new().start("home")?;
+    /// let task = runtime.spawner().spawn(async { 42 });
+    /// assert_eq!(task.wait()??, 42);
+    ///
+    /// // One that is refused is cancelled from the beginning.
+    /// runtime.shutdown_handle().request();
+    /// let task = runtime.spawner().spawn(async { 42 });
+    /// assert!(task.is_finished());
+    /// assert!(task.wait()?.unwrap_err().is_cancelled());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -71,12 +98,26 @@ impl Spawner {
         self.send(future).unwrap_or_else(|_| JoinHandle::refused())
     }
 
-    /// Spawns a task, or gives the future back.
+    /// Spawns a task, or gives the future back. From any thread; it never blocks.
     ///
     /// # Errors
     ///
     /// [`SpawnErrorKind::Stopped`] when the runtime is stopping or closed (in its own context, at home, tasks are taken
     /// until it closes); [`SpawnErrorKind::Forked`] in the child of a fork.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evbase::{Runtime, SpawnErrorKind};
+    ///
+    /// let (one, other) = (Runtime::new()?, Runtime::new()?);
+    /// one.shutdown_handle().request();
+    /// let refused = one.spawner().try_spawn(async { 42 }).unwrap_err();
+    /// assert_eq!(refused.kind(), SpawnErrorKind::Stopped);
+    /// let task = other.spawner().try_spawn(refused.into_inner())?;
+    /// assert_eq!(other.block_on(task)??, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_spawn<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
     where
         F: Future + Send + 'static,
@@ -131,11 +172,30 @@ impl Spawner {
         self.try_spawn_with(make).unwrap_or_else(|_| JoinHandle::refused())
     }
 
-    /// As [`spawn_with`](Spawner::spawn_with), or gives the closure back.
+    /// As [`spawn_with`](Spawner::spawn_with), or gives the closure back. From any thread; it never blocks.
     ///
     /// # Errors
     ///
     /// As for [`try_spawn`](Spawner::try_spawn).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::rc::Rc;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let task = runtime.spawner().try_spawn_with(|| {
+    ///     let shared = Rc::new(42);
+    ///     async move { *shared }
+    /// });
+    /// assert_eq!(runtime.block_on(task?)??, 42);
+    ///
+    /// runtime.shutdown_handle().request();
+    /// let refused = runtime.spawner().try_spawn_with(|| async { 42 }).unwrap_err();
+    /// let make = refused.into_inner();
+    /// assert_eq!(futures::executor::block_on(make()), 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_spawn_with<C, F>(&self, make: C) -> Result<JoinHandle<F::Output>, SpawnError<C>>
     where
         C: FnOnce() -> F + Send + 'static,
@@ -224,7 +284,8 @@ impl fmt::Debug for Spawner {
     }
 }
 
-/// Spawns tasks that need not be `Send`, at home only: it is not `Send` itself.
+/// Spawns tasks that need not be `Send`, at home only; made by [`Runtime::local_spawner`](crate::Runtime::local_spawner). It is
+/// not `Send` itself:
 ///
 /// ```compile_fail
 /// let runtime = evbase::Runtime::new().unwrap();
@@ -247,6 +308,20 @@ impl LocalSpawner {
     /// # Panics
     ///
     /// Outside of both; see [`try_current`](LocalSpawner::try_current).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evbase::LocalSpawner;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// runtime.block_on(async {
+    ///     let spawner = LocalSpawner::current();
+    ///     let shared = std::rc::Rc::new(42);
+    ///     assert_eq!(spawner.spawn_local(async move { *shared }).unwrap().await.unwrap(), 42);
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn current() -> Self {
         Self::new(context::expect_current())
@@ -360,6 +435,24 @@ where
 /// Lets every other ready task be polled once before this one goes on.
 ///
 /// Works in any executor. Cancel-safe.
+///
+/// # Examples
+///
+/// ```
+/// use std::{cell::RefCell, rc::Rc};
+///
+/// let runtime = evbase::Runtime::new()?;
+/// runtime.block_on(async {
+///     let order = Rc::new(RefCell::new(Vec::new()));
+///     let log = order.clone();
+///     evbase::spawn_local(async move { log.borrow_mut().push("the other one") });
+///     order.borrow_mut().push("before");
+///     evbase::yield_now().await;
+///     order.borrow_mut().push("after");
+///     assert_eq!(*order.borrow(), ["before", "the other one", "after"]);
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn yield_now() -> impl Future<Output = ()> + Send + Sync + Unpin {
     YieldNow { yielded: false }
 }
