@@ -167,6 +167,17 @@ impl<S, T> EventBase<S, T> {
     }
 
     /// A handle with which any thread, or a signal handler, can end a turn's wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evbase::base::EventBase;
+    ///
+    /// let mut base = EventBase::<()>::new()?;
+    /// base.notifier().notify()?;
+    /// assert!(base.turn(None, |_| {})?.notified);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn notifier(&self) -> Notifier {
         self.notifier.clone()
     }
@@ -203,6 +214,21 @@ impl<S, T> EventBase<S, T> {
     /// * another error of the kernel: `EBADF`, `ENOMEM`, `ENOSPC` (Linux's `max_user_watches`), or `EPIPE` (some
     ///   kqueues, if it is to be written to, and there is no reader);
     /// * an error that speaks of `fork()`: this is the child of the process that made the base.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    /// use evbase::base::{EventBase, Interest, Mode};
+    ///
+    /// let mut base = EventBase::<&str>::new()?;
+    /// let (reader, _writer) = std::io::pipe()?;
+    /// let key = base.register(&reader, Interest::READABLE, Mode::Level, "a pipe")?;
+    /// let again = base.register(&reader, Interest::READABLE, Mode::Level, "the same");
+    /// assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyExists);
+    /// assert_eq!((base.sources(), base.get(key)), (1, Some(&"a pipe")));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn register(&mut self, fd: impl AsFd, interest: Interest, mode: Mode, payload: S) -> io::Result<Key> {
         self.check_process()?;
         let fd = fd.as_fd().as_raw_fd();
@@ -241,6 +267,27 @@ impl<S, T> EventBase<S, T> {
     /// number is another file's now (with one exception on Linux, see [above](EventBase#closed-descriptors)); `EBADF` if the
     /// number is nobody's; else as [`register`](EventBase::register). The source stays in the base, payload
     /// and all, until it is deregistered; on kqueue, it may no longer be watched.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::os::unix::net::UnixStream;
+    /// use std::time::Duration;
+    /// use evbase::base::{EventBase, Interest, Mode};
+    ///
+    /// let mut base = EventBase::<()>::new()?;
+    /// let (socket, _peer) = UnixStream::pair()?;
+    /// let key = base.register(&socket, Interest::WRITABLE, Mode::OneShot, ())?;
+    /// let mut count = 0;
+    /// for _ in 0..3 {
+    ///     base.turn(Some(Duration::ZERO), |_| count += 1)?;
+    /// }
+    /// assert_eq!(count, 1);
+    /// base.reregister(key, Interest::WRITABLE, Mode::OneShot)?;
+    /// base.turn(None, |_| count += 1)?;
+    /// assert_eq!(count, 2);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn reregister(&mut self, key: Key, interest: Interest, mode: Mode) -> io::Result<()> {
         self.check_process()?;
         let Some(source) = self.sources.get_mut(key).filter(|source| !source.detached) else {
@@ -266,6 +313,20 @@ impl<S, T> EventBase<S, T> {
     ///
     /// No event of the source is handed out after this, not even one that the kernel has reported already. A
     /// descriptor that was closed before is no error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evbase::base::{EventBase, Interest, Mode};
+    ///
+    /// let mut base = EventBase::<&str>::new()?;
+    /// let (reader, _writer) = std::io::pipe()?;
+    /// let key = base.register(&reader, Interest::READABLE, Mode::Level, "a pipe")?;
+    /// assert_eq!(base.deregister(key), Some("a pipe"));
+    /// assert_eq!(base.deregister(key), None);
+    /// drop(reader);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn deregister(&mut self, key: Key) -> Option<S> {
         let source = self.sources.remove(key)?;
         // The number of a detached source is that of a newer source.
@@ -295,6 +356,28 @@ impl<S, T> EventBase<S, T> {
     /// Arms a timer. It fires in the first turn that ends at or after its deadline, and never before it.
     ///
     /// A deadline in the past fires in the next turn. O(1), and no system call.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use evbase::base::{EventBase, Fired};
+    ///
+    /// let mut base = EventBase::<&str>::new()?;
+    /// let now = Instant::now();
+    /// base.arm(now + Duration::from_millis(2), "second");
+    /// base.arm(now + Duration::from_millis(1), "first");
+    /// let mut fired = Vec::new();
+    /// while base.timers() > 0 {
+    ///     base.turn(None, |event| {
+    ///         if let Fired::Timer { payload, .. } = event {
+    ///             fired.push(payload);
+    ///         }
+    ///     })?;
+    /// }
+    /// assert_eq!(fired, ["first", "second"]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn arm(&mut self, deadline: Instant, payload: T) -> TimerKey {
         let deadline = self.clock.at(deadline);
         self.timers.arm(deadline, Grid::EXACT, payload)
@@ -312,6 +395,20 @@ impl<S, T> EventBase<S, T> {
     }
 
     /// Moves a timer to another deadline, earlier or later. `false` if it has fired or was disarmed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use evbase::base::EventBase;
+    ///
+    /// let mut base = EventBase::<()>::new()?;
+    /// let key = base.arm(Instant::now() + Duration::from_secs(3600), ());
+    /// assert!(base.reset(key, Instant::now()));
+    /// assert_eq!(base.turn(None, |_| {})?.timers, 1);
+    /// assert!(!base.reset(key, Instant::now()), "it has fired");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn reset(&mut self, key: TimerKey, deadline: Instant) -> bool {
         let deadline = self.clock.at(deadline);
         self.timers.reset(key, deadline, Grid::EXACT)
@@ -325,6 +422,19 @@ impl<S, T> EventBase<S, T> {
     /// Disarms a timer and gives its payload back. `None` if it has fired or was disarmed. O(1).
     ///
     /// The memory of disarmed and fired timers is used again, and freed when few are left.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use evbase::base::EventBase;
+    ///
+    /// let mut base = EventBase::<&str>::new()?;
+    /// let key = base.arm(Instant::now(), "a timeout");
+    /// assert_eq!(base.disarm(key), Some("a timeout"));
+    /// assert_eq!(base.disarm(key), None);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn disarm(&mut self, key: TimerKey) -> Option<T> {
         self.timers.disarm(key)
     }
@@ -348,6 +458,20 @@ impl<S, T> EventBase<S, T> {
     ///
     /// This is the first deadline. Only if the timer that was first has been disarmed, or reset, and there are more
     /// than a hundred close to it, it may be a time before that; the turn then finds nothing due, once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use evbase::base::EventBase;
+    ///
+    /// let mut base = EventBase::<()>::new()?;
+    /// assert_eq!(base.next_deadline(), None);
+    /// let deadline = Instant::now() + Duration::from_secs(1);
+    /// base.arm(deadline, ());
+    /// assert_eq!(base.next_deadline(), Some(deadline));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn next_deadline(&mut self) -> Option<Instant> {
         let deadline = self.timers.next_wake()?;
         self.clock.instant(deadline)
@@ -369,6 +493,30 @@ impl<S, T> EventBase<S, T> {
     ///
     /// What the kernel reports about the wait. `EINTR` isn't among that. In the child of a fork, an error that
     /// speaks of `fork()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use std::time::Instant;
+    /// use evbase::base::{EventBase, Fired, Interest, Mode};
+    ///
+    /// let mut base = EventBase::<&str>::new()?;
+    /// let (mut reader, mut writer) = std::io::pipe()?;
+    /// base.register(&reader, Interest::READABLE, Mode::Level, "the pipe")?;
+    /// base.arm(Instant::now(), "a timer");
+    /// writer.write_all(b"hello")?;
+    /// let turned = base.turn(None, |fired| match fired {
+    ///     Fired::Source { payload, .. } => {
+    ///         assert_eq!(*payload, "the pipe");
+    ///         reader.read_exact(&mut [0; 5]).unwrap();
+    ///     }
+    ///     Fired::Timer { payload, .. } => assert_eq!(payload, "a timer"),
+    ///     _ => {}
+    /// })?;
+    /// assert_eq!((turned.events, turned.timers, turned.notified), (1, 1, false));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn turn(&mut self, timeout: Option<Duration>, mut handler: impl FnMut(Fired<'_, S, T>)) -> io::Result<Turned> {
         self.check_process()?;
         if !self.unfinished {
@@ -405,6 +553,18 @@ impl<S, T> EventBase<S, T> {
 
     /// Hands out the timers that are due, as a turn does, without asking the kernel for anything. Returns how many there
     /// were.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use evbase::base::EventBase;
+    ///
+    /// let mut base = EventBase::<()>::new()?;
+    /// base.arm(Instant::now(), ());
+    /// assert_eq!(base.fire_timers(|_| {}), 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn fire_timers(&mut self, handler: impl FnMut(Fired<'_, S, T>)) -> usize {
         self.expire_timers();
         self.hand_out_timers(handler)
@@ -428,6 +588,21 @@ impl<S, T> EventBase<S, T> {
     }
 
     /// Deregisters and disarms everything, and gives the payloads back, in no particular order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use evbase::base::{EventBase, Interest, Mode};
+    ///
+    /// let mut base = EventBase::<&str, u32>::new()?;
+    /// let (reader, _writer) = std::io::pipe()?;
+    /// base.register(&reader, Interest::READABLE, Mode::Level, "a pipe")?;
+    /// base.arm(Instant::now(), 1);
+    /// assert_eq!(base.clear(), (vec!["a pipe"], vec![1]));
+    /// assert_eq!((base.sources(), base.timers()), (0, 0));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn clear(&mut self) -> (Vec<S>, Vec<T>) {
         let payloads = self
             .sources

@@ -34,6 +34,15 @@ impl Interest {
     pub const PRIORITY: Interest = Interest(NonZeroU8::new(4).unwrap());
 
     /// Both interests together; what `|` does, for a `const`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evbase::base::Interest;
+    ///
+    /// const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
+    /// assert_eq!(BOTH, Interest::READABLE | Interest::WRITABLE);
+    /// ```
     #[must_use]
     pub const fn add(self, other: Interest) -> Interest {
         // `BitOr` of `NonZero` is not const yet. This is never `None`.
@@ -88,6 +97,28 @@ impl fmt::Debug for Interest {
 }
 
 /// When a source that is ready is reported.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::Write;
+/// use std::time::Duration;
+/// use evbase::base::{EventBase, Interest, Mode};
+///
+/// let mut base = EventBase::new()?;
+/// let (reader, mut writer) = std::io::pipe()?;
+/// let key = base.register(&reader, Interest::READABLE, Mode::Level, ())?;
+/// let events = |base: &mut EventBase<()>| base.turn(Some(Duration::ZERO), |_| {}).map(|turned| turned.events);
+/// writer.write_all(b"never read")?;
+/// // As long as there is something to read.
+/// assert_eq!((events(&mut base)?, events(&mut base)?), (1, 1));
+/// // Once, and then when there is more.
+/// base.reregister(key, Interest::READABLE, Mode::Edge)?;
+/// assert_eq!((events(&mut base)?, events(&mut base)?), (1, 0));
+/// writer.write_all(b"more")?;
+/// assert_eq!((events(&mut base)?, events(&mut base)?), (1, 0));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// In every turn, for as long as it is ready.

@@ -69,7 +69,7 @@ pub struct AsyncFd<T> {
 
 impl<T: AsFd + Send + 'static> AsyncFd<T> {
     /// Takes a descriptor, and sets it to non-blocking mode. It is registered when it is first polled, which is also when
-    /// the kernel may refuse it.
+    /// the kernel may refuse it. On any thread.
     ///
     /// # Errors
     ///
@@ -83,6 +83,22 @@ impl<T: AsFd + Send + 'static> AsyncFd<T> {
     /// # Errors
     ///
     /// What `fcntl(2)` says is the error's [`source`](std::error::Error::source).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evbase::io::AsyncFd;
+    ///
+    /// let (reader, _writer) = std::io::pipe()?;
+    /// match AsyncFd::try_new(reader) {
+    ///     Ok(reader) => println!("{reader:?} is on the loop"),
+    ///     Err(error) => {
+    ///         println!("{error}");
+    ///         let _still_usable = error.into_inner();
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_new(io: T) -> Result<Self, TryNewError<T>> {
         match set_nonblocking(io.as_fd()) {
             Ok(()) => Ok(Self::from_nonblocking(io, false)),
@@ -142,6 +158,26 @@ impl<T> AsyncFd<T> {
     /// # Errors
     ///
     /// On another thread than its home; the object comes back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use evbase::io::AsyncFd;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let (reader, mut writer) = std::io::pipe()?;
+    /// writer.write_all(b"hello")?;
+    /// let reader = AsyncFd::new(reader)?;
+    /// runtime.block_on(async { reader.readable().await.map(drop) })??;
+    ///
+    /// // It is registered here now, so no other thread gets it.
+    /// let refused = std::thread::spawn(move || reader.into_inner().unwrap_err()).join().unwrap();
+    /// assert_eq!(Some(refused.home()), runtime.home());
+    /// let reader = refused.into_inner();
+    /// let _pipe: std::io::PipeReader = reader.into_inner()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn into_inner(mut self) -> Result<T, IntoInnerError<T>> {
         if let Some(home) = self.registration.foreign_home() {
             return Err(IntoInnerError::new(self, home));
@@ -207,18 +243,90 @@ impl<T> AsyncFd<T> {
 }
 
 impl<T: AsFd> AsyncFd<T> {
-    /// Waits until the descriptor is ready to be read, or its end or an error is there to be had.
+    /// Waits until the descriptor is ready to be read, or its end or an error is there to be had. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [As for every method that waits](AsyncFd#errors).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use evbase::io::AsyncFd;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let (reader, mut writer) = std::io::pipe()?;
+    /// runtime.block_on(async {
+    ///     let reader = AsyncFd::new(reader)?;
+    ///     writer.write_all(b"hello")?;
+    ///     let mut buffer = [0; 16];
+    ///     let n = loop {
+    ///         let mut guard = reader.readable().await?;
+    ///         match guard.try_io(|reader| reader.get_ref().read(&mut buffer)) {
+    ///             Ok(read) => break read?,
+    ///             // It was not ready after all: wait again.
+    ///             Err(_would_block) => {}
+    ///         }
+    ///     };
+    ///     assert_eq!(&buffer[..n], b"hello");
+    ///     Ok::<(), std::io::Error>(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn readable(&self) -> io::Result<ReadyGuard<'_, T>> {
         self.ready(Interest::READABLE).await
     }
 
-    /// Waits until the descriptor is ready to be written to, or an error is there to be had.
+    /// Waits until the descriptor is ready to be written to, or an error is there to be had. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [As for every method that waits](AsyncFd#errors).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use evbase::io::AsyncFd;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let (_reader, writer) = std::io::pipe()?;
+    /// runtime.block_on(async {
+    ///     let writer = AsyncFd::new(writer)?;
+    ///     let mut guard = writer.writable().await?;
+    ///     assert_eq!(guard.try_io(|writer| writer.get_ref().write(b"hello")).unwrap()?, 5);
+    ///     Ok::<(), std::io::Error>(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn writable(&self) -> io::Result<ReadyGuard<'_, T>> {
         self.ready(Interest::WRITABLE).await
     }
 
     /// Waits until the descriptor is ready in one of the ways of `interest`, or closed in that direction, or an error is
-    /// there to be had. The guard's [`ready`](ReadyGuard::ready) says in which.
+    /// there to be had. The guard's [`ready`](ReadyGuard::ready) says in which. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [As for every method that waits](AsyncFd#errors).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::os::unix::net::UnixStream;
+    /// use evbase::io::{AsyncFd, Interest};
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let (one, _other) = UnixStream::pair()?;
+    /// runtime.block_on(async {
+    ///     let one = AsyncFd::new(one)?;
+    ///     let ready = one.ready(Interest::READABLE | Interest::WRITABLE).await?.ready();
+    ///     assert!(ready.is_writable() && !ready.is_readable());
+    ///     Ok::<(), std::io::Error>(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn ready(&self, interest: Interest) -> io::Result<ReadyGuard<'_, T>> {
         let mut waiters = Direction::BOTH.map(|direction| (direction, Waiting::new(&self.registration, direction)));
         poll_fn(|cx| {
@@ -239,12 +347,21 @@ impl<T: AsFd> AsyncFd<T> {
         .await
     }
 
-    /// As [`readable`](AsyncFd::readable).
+    /// As [`readable`](AsyncFd::readable), for futures written by hand. If it is pending, the task is woken by the next event;
+    /// see [`AsyncFd`] for how many tasks may wait like this.
+    ///
+    /// # Errors
+    ///
+    /// [As for every method that waits](AsyncFd#errors).
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<ReadyGuard<'_, T>>> {
         self.poll_guard(Direction::Read, Interest::READABLE, cx)
     }
 
-    /// As [`writable`](AsyncFd::writable).
+    /// As [`writable`](AsyncFd::writable), for futures written by hand; see [`poll_read_ready`](AsyncFd::poll_read_ready).
+    ///
+    /// # Errors
+    ///
+    /// [As for every method that waits](AsyncFd#errors).
     pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<ReadyGuard<'_, T>>> {
         self.poll_guard(Direction::Write, Interest::WRITABLE, cx)
     }
@@ -264,13 +381,56 @@ impl<T: AsFd> AsyncFd<T> {
     }
 
     /// Runs `operation`, a read, whenever the descriptor is ready, until it gives anything but `WouldBlock` or
-    /// `Interrupted`.
+    /// `Interrupted`. Cancel-safe, if the operation is a single system call.
+    ///
+    /// # Errors
+    ///
+    /// [As for every method that waits](AsyncFd#errors), and those of the operation.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use evbase::io::AsyncFd;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let (reader, mut writer) = std::io::pipe()?;
+    /// runtime.block_on(async {
+    ///     let reader = AsyncFd::new(reader)?;
+    ///     writer.write_all(b"hello")?;
+    ///     let mut buffer = [0; 16];
+    ///     let n = reader.read_with(|mut pipe| pipe.read(&mut buffer)).await?;
+    ///     assert_eq!(&buffer[..n], b"hello");
+    ///     Ok::<(), std::io::Error>(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn read_with<R>(&self, operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
         self.io(Direction::Read, operation).await
     }
 
     /// Runs `operation`, a write, at once and then whenever the descriptor has room, until it gives anything but
-    /// `WouldBlock` or `Interrupted`.
+    /// `WouldBlock` or `Interrupted`. Cancel-safe, if the operation is a single system call.
+    ///
+    /// # Errors
+    ///
+    /// [As for every method that waits](AsyncFd#errors), and those of the operation.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use evbase::io::AsyncFd;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let (_reader, writer) = std::io::pipe()?;
+    /// runtime.block_on(async {
+    ///     let writer = AsyncFd::new(writer)?;
+    ///     assert_eq!(writer.write_with(|mut pipe| pipe.write(b"hello")).await?, 5);
+    ///     Ok::<(), std::io::Error>(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn write_with<R>(&self, operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
         self.io(Direction::Write, operation).await
     }

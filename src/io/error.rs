@@ -7,7 +7,8 @@ use std::thread::ThreadId;
 
 use super::AsyncFd;
 
-/// The descriptor is registered with a runtime of another thread, and can't be had here; the object comes back.
+/// The descriptor is registered with a runtime of another thread, and can't be had here: [`AsyncFd::into_inner`] gives the object
+/// back.
 pub struct IntoInnerError<T> {
     fd: AsyncFd<T>,
     home: ThreadId,
@@ -95,7 +96,7 @@ impl<T> From<TryNewError<T>> for io::Error {
     }
 }
 
-/// The operation of [`ReadyGuard::try_io`](super::ReadyGuard::try_io) would block: wait for readiness again.
+/// The operation of [`ReadyGuard::try_io`](super::ReadyGuard::try_io) would block; readiness was cleared. Wait for it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TryIoError(pub(super) ());
 

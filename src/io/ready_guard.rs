@@ -14,6 +14,32 @@ use crate::runtime::{Direction, Ready, Seen};
 /// Readiness is kept until an operation answers `WouldBlock`: run the operation in [`try_io`](ReadyGuard::try_io), which
 /// sees to that, or call [`clear_ready`](ReadyGuard::clear_ready) when it does. Readiness that came since this guard was
 /// made is never cleared by it. Dropping the guard keeps all readiness.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use evbase::io::AsyncFd;
+///
+/// let runtime = evbase::Runtime::new()?;
+/// let (reader, mut writer) = std::io::pipe()?;
+/// runtime.block_on(async {
+///     let reader = AsyncFd::new(reader)?;
+///     writer.write_all(b"hello")?;
+///     let mut buffer = [0; 16];
+///     let mut guard = reader.readable().await?;
+///     assert!(guard.ready().is_readable());
+///     let read = guard.try_io(|reader| reader.get_ref().read(&mut buffer));
+///     assert_eq!(read.unwrap()?, 5);
+///     // Dropping the guard has cleared nothing: as far as is known, there may be more.
+///     drop(guard);
+///     let mut guard = reader.readable().await?;
+///     assert!(guard.try_io(|reader| reader.get_ref().read(&mut buffer)).is_err());
+///     assert!(!guard.ready().is_readable());
+///     Ok::<(), std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "readiness is kept until `try_io` or `clear_ready` finds that it is over"]
 pub struct ReadyGuard<'a, T> {
     fd: &'a AsyncFd<T>,
@@ -40,7 +66,7 @@ impl<'a, T> ReadyGuard<'a, T> {
         }
     }
 
-    /// The ways in which the descriptor was found ready.
+    /// The ways in which the descriptor was found ready, without those that were cleared through this guard.
     pub fn ready(&self) -> Ready {
         let ready = |seen: Option<Seen>| seen.map_or(Ready::EMPTY, |seen| seen.ready);
         ready(self.read) | ready(self.write)
@@ -51,7 +77,8 @@ impl<'a, T> ReadyGuard<'a, T> {
         self.fd
     }
 
-    /// Says that the descriptor isn't ready any more: call it only after an operation has answered `WouldBlock`.
+    /// Says that the descriptor isn't ready any more: call it only after an operation has answered `WouldBlock`. Any event that
+    /// came since the guard was made stays.
     pub fn clear_ready(&mut self) {
         self.clear(self.ready());
     }
@@ -66,6 +93,10 @@ impl<'a, T> ReadyGuard<'a, T> {
 
     /// Runs an operation that doesn't block. If it answers `WouldBlock`, readiness is cleared, and the outer result says
     /// so: wait again.
+    ///
+    /// # Errors
+    ///
+    /// The outer one is [`TryIoError`], for `WouldBlock`; the inner one is any other error of the operation.
     pub fn try_io<R>(
         &mut self,
         operation: impl FnOnce(&'a AsyncFd<T>) -> io::Result<R>,

@@ -11,6 +11,22 @@ use crate::unblock;
 ///
 /// Texts that are no addresses are names, looked up by the system's resolver on a pool of threads. The trait is sealed:
 /// it can be required, but not implemented elsewhere.
+///
+/// # Examples
+///
+/// ```
+/// use std::net::Ipv4Addr;
+/// use evbase::net::TcpListener;
+///
+/// let runtime = evbase::Runtime::new()?;
+/// runtime.block_on(async {
+///     TcpListener::bind("127.0.0.1:0").await?;
+///     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+///     TcpListener::bind(("localhost", 0)).await?;
+///     Ok::<(), std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait ToSocketAddrs: sealed::ToSocketAddrs {}
 
 pub(super) mod sealed {

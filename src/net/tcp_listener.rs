@@ -57,7 +57,7 @@ impl TcpListener {
         }
     }
 
-    /// Takes a listener of the standard library's, and sets it to non-blocking mode.
+    /// Takes a listener of the standard library's, and sets it to non-blocking mode. On any thread.
     ///
     /// # Errors
     ///
@@ -76,9 +76,11 @@ impl TcpListener {
         into_std(self.fd)
     }
 
-    /// Waits for a connection.
+    /// Waits for a connection. Cancel-safe.
     ///
-    /// Cancel-safe. An error leaves the listener usable: `EMFILE`, too many open files, comes again until some are
+    /// # Errors
+    ///
+    /// Those of `accept(2)`, and [of every `AsyncFd`](AsyncFd#errors). An error leaves the listener usable: `EMFILE`, too many open files, comes again until some are
     /// closed, so wait a little before the next call; errors of a single connection (`ECONNABORTED`) need no wait.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, peer) = self.fd.read_with(mio::net::TcpListener::accept).await?;
@@ -92,7 +94,24 @@ impl TcpListener {
             .map_ok(|(stream, peer)| (TcpStream::from_mio(stream), peer))
     }
 
-    /// The connections, as a stream that never ends.
+    /// The connections, as a stream that never ends; errors as for [`accept`](TcpListener::accept).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evbase::net::{TcpListener, TcpStream};
+    /// use futures::StreamExt;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// runtime.block_on(async {
+    ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+    ///     let client = TcpStream::connect(listener.local_addr()?).await?;
+    ///     let server = listener.incoming().next().await.unwrap()?;
+    ///     assert_eq!(server.peer_addr()?, client.local_addr()?);
+    ///     Ok::<(), std::io::Error>(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming { listener: self }
     }

@@ -83,7 +83,7 @@ impl TcpStream {
         }
     }
 
-    /// Takes a connection of the standard library's, and sets it to non-blocking mode.
+    /// Takes a connection of the standard library's, and sets it to non-blocking mode. On any thread.
     ///
     /// # Errors
     ///
@@ -104,21 +104,65 @@ impl TcpStream {
     }
 
     /// Two halves that borrow the connection, one to read and one to write.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evbase::net::{TcpListener, TcpStream};
+    /// use futures::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// runtime.block_on(async {
+    ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+    ///     let mut client = TcpStream::connect(listener.local_addr()?).await?;
+    ///     let (server, _) = listener.accept().await?;
+    ///     // An echo.
+    ///     evbase::spawn_local(async move { futures::io::copy(&server, &mut &server).await });
+    ///     let (mut reader, mut writer) = client.split();
+    ///     let mut buffer = [0; 5];
+    ///     futures::try_join!(writer.write_all(b"hello"), reader.read_exact(&mut buffer))?;
+    ///     assert_eq!(&buffer, b"hello");
+    ///     Ok::<(), std::io::Error>(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         tcp_split::split(self)
     }
 
     /// Two halves that own the connection together. Dropping the writing half shuts the writing side down.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evbase::net::{TcpListener, TcpStream};
+    /// use futures::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// runtime.block_on(async {
+    ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+    ///     let client = TcpStream::connect(listener.local_addr()?).await?;
+    ///     let (server, _) = listener.accept().await?;
+    ///     let (reader, mut writer) = client.into_split();
+    ///     evbase::spawn_local(async move { writer.write_all(b"hello").await });
+    ///     let (mut text, mut server) = (String::new(), server);
+    ///     server.read_to_string(&mut text).await?;
+    ///     assert_eq!(text, "hello");
+    ///     drop(reader);
+    ///     Ok::<(), std::io::Error>(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
         tcp_split::into_split(self)
     }
 
-    /// Waits until there is something to be read.
+    /// Waits until there is something to be read, or the end, or an error. Cancel-safe; see [`ready`](TcpStream::ready).
     pub async fn readable(&self) -> io::Result<()> {
         self.fd.readable().await.map(drop)
     }
 
-    /// Waits until there is room to write.
+    /// Waits until there is room to write, or an error. Cancel-safe; see [`ready`](TcpStream::ready).
     pub async fn writable(&self) -> io::Result<()> {
         self.fd.writable().await.map(drop)
     }
@@ -159,7 +203,7 @@ impl TcpStream {
         Ok(self.fd.ready(interest).await?.ready())
     }
 
-    /// Reads what is there, at once.
+    /// Reads what is there, at once. From any thread.
     ///
     /// # Errors
     ///
@@ -168,7 +212,7 @@ impl TcpStream {
         self.fd.try_io(Interest::READABLE, |mut stream| stream.read(buf))
     }
 
-    /// Writes what there is room for, at once.
+    /// Writes what there is room for, at once. From any thread.
     ///
     /// # Errors
     ///
@@ -187,6 +231,26 @@ impl TcpStream {
     }
 
     /// Reads without taking what it reads; waits until there is something. Cancel-safe.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evbase::net::{TcpListener, TcpStream};
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// runtime.block_on(async {
+    ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+    ///     let client = TcpStream::connect(listener.local_addr()?).await?;
+    ///     let (server, _) = listener.accept().await?;
+    ///     client.try_write(b"hello")?;
+    ///     let mut buffer = [0; 5];
+    ///     assert_eq!(server.peek(&mut buffer).await?, 5);
+    ///     // It is still there.
+    ///     assert_eq!(server.try_read(&mut buffer)?, 5);
+    ///     Ok::<(), std::io::Error>(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.fd.read_with(|stream| stream.peek(buf)).await
     }

@@ -42,6 +42,21 @@ pub fn interval(period: Duration) -> Interval {
 /// # Panics
 ///
 /// If the period is zero.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// let runtime = evbase::Runtime::new()?;
+/// let (start, period) = (Instant::now() + Duration::from_millis(3), Duration::from_millis(2));
+/// runtime.block_on(async {
+///     let mut interval = evbase::time::interval_at(start, period);
+///     assert_eq!(interval.tick().await, start);
+///     assert_eq!(interval.tick().await, start + period);
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[track_caller]
 pub fn interval_at(start: Instant, period: Duration) -> Interval {
     assert!(!period.is_zero(), "evbase: the period of an interval can't be zero");
@@ -53,6 +68,27 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
 }
 
 /// What an [`Interval`] does when nobody asked for a tick until the next one was due as well.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use evbase::time::{MissedTickBehavior, interval_at};
+///
+/// let runtime = evbase::Runtime::new()?;
+/// let period = Duration::from_millis(10);
+/// // The ticks of the last 35 ms have been missed.
+/// let start = Instant::now() - Duration::from_millis(35);
+/// runtime.block_on(async {
+///     let mut interval = interval_at(start, period);
+///     interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+///     assert_eq!(interval.tick().await, start);
+///     // Still a multiple of the period after the start, but none that has passed.
+///     let next = interval.tick().await - start;
+///     assert!(next >= 4 * period && next.as_nanos() % period.as_nanos() == 0);
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MissedTickBehavior {
     /// The missed ticks come at once, one after the other, until the interval has caught up.
@@ -66,6 +102,19 @@ pub enum MissedTickBehavior {
 
 /// Ticks periodically: by [`tick`](Interval::tick), or as a `Stream` of the [`Instant`]s for which the ticks were planned.
 /// The stream never ends.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use futures::StreamExt;
+///
+/// let runtime = evbase::Runtime::new()?;
+/// let ticks = evbase::time::interval(Duration::from_millis(1));
+/// let planned: Vec<_> = runtime.block_on(ticks.take(3).collect())?;
+/// assert_eq!(planned[2] - planned[0], Duration::from_millis(2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// Like [`Sleep`], it belongs to the loop that polls it, and panics outside of a runtime.
 #[derive(Debug)]
@@ -82,7 +131,7 @@ impl Interval {
         Tick { interval: self }
     }
 
-    /// As [`tick`](Interval::tick).
+    /// As [`tick`](Interval::tick), for futures written by hand.
     pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
         ready!(Pin::new(&mut self.sleep).poll(cx));
         let planned = self.sleep.deadline();

@@ -28,6 +28,18 @@ pub fn sleep(duration: Duration) -> Sleep {
 }
 
 /// Sleeps until a point in time; one in the past is ready at once.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// let runtime = evbase::Runtime::new()?;
+/// let deadline = Instant::now() + Duration::from_millis(5);
+/// runtime.block_on(evbase::time::sleep_until(deadline))?;
+/// assert!(Instant::now() >= deadline);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep {
         deadline,
@@ -37,8 +49,8 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 
 /// The future of [`sleep`] and [`sleep_until`].
 ///
-/// It reads a clock when it is polled. Polled in another loop than before, it moves there. Cancel-safe; ready again
-/// when it is polled after it was.
+/// It reads a clock when it is polled. Polled in another loop than before, it moves there. It may be dropped on any thread.
+/// Cancel-safe; ready again when it is polled after it was.
 ///
 /// # Panics
 ///
@@ -91,6 +103,15 @@ impl Timer {
 
 impl Sleep {
     /// When it is ready. A duration that [`Instant`] can't hold was clamped to some thirty years from the call.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let sleep = evbase::time::sleep(Duration::from_secs(1));
+    /// assert!(sleep.deadline() > std::time::Instant::now() && !sleep.is_elapsed());
+    /// ```
     pub fn deadline(&self) -> Instant {
         self.deadline
     }

@@ -41,6 +41,21 @@ pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
 }
 
 /// As [`timeout`], until a point in time.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use evbase::time::{sleep, timeout_at};
+///
+/// let runtime = evbase::Runtime::new()?;
+/// let deadline = Instant::now() + Duration::from_millis(1);
+/// // Two steps that share a limit.
+/// let first = runtime.block_on(timeout_at(deadline, async { 42 }))?;
+/// let second = runtime.block_on(timeout_at(deadline, sleep(Duration::from_secs(3600))))?;
+/// assert!(first == Ok(42) && second.is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
     Timeout {
         future,
@@ -86,7 +101,19 @@ impl<F: Future> Future for Timeout<F> {
     }
 }
 
-/// The time limit of a [`timeout`] has passed.
+/// The time limit of a [`timeout`] has passed. As an [`io::Error`], it is `TimedOut`.
+///
+/// # Examples
+///
+/// ```
+/// use std::{future::pending, io, time::Duration};
+/// use evbase::time::timeout;
+///
+/// let runtime = evbase::Runtime::new()?;
+/// let limited = runtime.block_on(timeout(Duration::ZERO, pending::<()>()))?;
+/// assert_eq!(io::Error::from(limited.unwrap_err()).kind(), io::ErrorKind::TimedOut);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed(());
 

@@ -61,6 +61,18 @@ cfg_select! {
 /// The kernel's mechanism that an event base waits with.
 ///
 /// The default is the platform's own, which is the only one available there.
+///
+/// # Examples
+///
+/// ```
+/// use evbase::base::{Backend, EventBase};
+///
+/// let base = EventBase::<()>::with_backend(Backend::default())?;
+/// # if cfg!(target_os = "linux") && !cfg!(evbase_libkqueue) {
+/// assert_eq!(base.backend(), Backend::Epoll); // on Linux
+/// # }
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backend {
