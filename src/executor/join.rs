@@ -174,7 +174,7 @@ impl<T> JoinHandle<T> {
         }
     }
 
-    /// Whether the task has ended and its future is gone. From any thread.
+    /// Whether the task has ended and its future is gone: then awaiting the handle doesn't wait. From any thread.
     pub fn is_finished(&self) -> bool {
         self.task.as_ref().is_none_or(TaskRef::is_complete)
     }

@@ -582,7 +582,7 @@ fn wake_ups_during_shutdown() {
 /// What stands for home's base: how many descriptors are registered there.
 struct Registered(UnsafeCell<usize>);
 
-// SAFETY: whoever touches it while somebody else does is found out by the model.
+// SAFETY: the model finds two threads that touch it at once.
 unsafe impl Sync for Registered {}
 
 impl Registered {

@@ -235,7 +235,7 @@ impl<F: Future> Task<F> {
     ///
     /// # Safety
     ///
-    /// `stage` is valid, holds the future, and is the caller's alone, who writes another field before anybody looks at it.
+    /// `stage` is valid, holds the future, and is the caller's alone, who writes another field next.
     unsafe fn drop_future(stage: *mut Stage<F>) {
         if needs_drop::<F>() {
             // SAFETY: the caller's promise. A destructor that panics has dropped what it could, and is not run again.

@@ -1,4 +1,4 @@
-//! Any descriptor on the loop.
+//! Any descriptor on the loop: [`AsyncFd`].
 
 mod async_fd;
 pub(crate) mod by_ref;

@@ -16,7 +16,8 @@ use crate::runtime::Direction;
 
 /// A TCP socket that accepts connections.
 ///
-/// Its errors and its home are those of every [`AsyncFd`].
+/// Its errors and its home are those of every [`AsyncFd`]. Methods that don't wait may be called on any thread; their errors are
+/// the operating system's.
 ///
 /// # Examples
 ///

@@ -17,6 +17,22 @@ pub struct ReadHalf<'a>(&'a TcpStream);
 pub struct WriteHalf<'a>(&'a TcpStream);
 
 /// The reading side of a [`TcpStream`], owned; made by [`TcpStream::into_split`].
+///
+/// # Examples
+///
+/// ```
+/// use evbase::net::{TcpListener, TcpStream};
+///
+/// let runtime = evbase::Runtime::new()?;
+/// runtime.block_on(async {
+///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+///     let client = TcpStream::connect(listener.local_addr()?).await?;
+///     let (reader, writer) = client.into_split();
+///     let client: TcpStream = reader.reunite(writer).unwrap();
+///     Ok::<(), std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct OwnedReadHalf(Arc<TcpStream>);
 

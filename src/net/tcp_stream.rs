@@ -20,7 +20,8 @@ use crate::runtime::Direction;
 /// A TCP connection: `futures`' [`AsyncRead`] and [`AsyncWrite`], also by reference. Closing it for writing shuts the
 /// writing side down.
 ///
-/// Its errors, its home and its cancel-safety are those of every [`AsyncFd`]. Dropping it closes the connection.
+/// Its errors, its home and its cancel-safety are those of every [`AsyncFd`]. Dropping it closes the connection. Methods that
+/// don't wait may be called on any thread; their errors are the operating system's.
 ///
 /// # Examples
 ///

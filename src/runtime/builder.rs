@@ -117,6 +117,16 @@ impl Builder {
     ///
     /// `InvalidInput` for an event interval of zero; what the operating system says when there are no descriptors or memory
     /// left.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = evbase::Builder::new().event_interval(16).build()?;
+    /// assert_eq!(runtime.home(), None);
+    /// runtime.block_on(async { println!("this thread is home") })?;
+    /// assert_eq!(runtime.home(), Some(std::thread::current().id()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn build(self) -> io::Result<Runtime> {
         if self.settings.event_interval == 0 {
             return Err(io::Error::new(
@@ -139,6 +149,15 @@ impl Builder {
     ///
     /// As for [`build`](Builder::build); `InvalidInput` for a name with a NUL byte; what the operating system says when it
     /// can't make a thread.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = evbase::Builder::new().start("home")?;
+    /// let task = runtime.spawner().spawn(async { std::thread::current().name().map(str::to_owned) });
+    /// assert_eq!(task.wait()??.as_deref(), Some("home"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn start(self, name: impl Into<String>) -> io::Result<Runtime> {
         let name = name.into();
         if name.contains('\0') {

@@ -1,4 +1,4 @@
-//! The end of a runtime, whoever brings it about.
+//! The end of a runtime: who closes it, and how.
 //!
 //! ```text
 //!   home's loop                      sees the stop, and closes after the grace period

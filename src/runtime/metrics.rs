@@ -6,6 +6,19 @@ use crate::executor::Count;
 /// What a runtime has done so far: a snapshot, taken from any thread by [`Runtime::metrics`](crate::Runtime::metrics).
 ///
 /// Each figure is exact, but they are read one after the other, while home goes on.
+///
+/// # Examples
+///
+/// ```
+/// use evbase::Metrics;
+///
+/// let runtime = evbase::Runtime::new()?;
+/// runtime.spawn_local(async {})?;
+/// runtime.block_on(evbase::yield_now())?;
+/// let Metrics { spawned, completed, polls, .. } = runtime.metrics();
+/// assert_eq!((spawned, completed, polls), (1, 1, 3));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {

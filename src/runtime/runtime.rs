@@ -41,7 +41,8 @@ use crate::executor::{JoinHandle, Large, Root, catch_panic, is_large};
 /// | asleep in the kernel, or running a task | home closes when it wakes, or after that poll |
 /// | this one, inside a task of the runtime | the loop closes after that poll |
 /// | this one, outside of the loop | closes before `drop` returns, grace period included |
-/// | another one, outside of the loop | home closes when it next makes, drives or drops a runtime, polls the [`Terminated`], exits, or waits for something of another home, at once if it does already |
+/// | another one, in the loop or a blocking wait of another runtime | home is woken, and closes: without a grace period in that loop, with it in a wait |
+/// | another one, doing something else | home closes when it next makes, drives or drops a runtime, enters a loop or a wait of evbase's, polls the [`Terminated`], or exits |
 /// | in a task that never returns | nothing can close: the drop returns, [`Terminated`] stays pending |
 /// | exiting from inside a task (`process::exit`) | nothing is dropped or closed; the process ends |
 /// | gone | it was closed then |

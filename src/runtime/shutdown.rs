@@ -172,7 +172,17 @@ impl Shutdown {
         }
     }
 
-    /// Resolves when everything is freed; also a blocking wait.
+    /// Resolves when everything is freed; also a blocking wait. See [`Terminated`] for where it may be awaited.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = evbase::Builder::new().start("home")?;
+    /// let shutdown = runtime.shutdown_handle();
+    /// shutdown.request();
+    /// assert_eq!(shutdown.terminated().wait()?.cause, evbase::Cause::Requested);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn terminated(&self) -> Terminated {
         Terminated::new(self.shared.clone())
     }

@@ -19,7 +19,7 @@ use crate::sync;
 
 /// Spawns tasks into a runtime from any thread.
 ///
-/// It doesn't keep the runtime running, and can't drive it. At home, inside the loop, a task is queued directly; anywhere
+/// It doesn't keep the runtime running, and can't drive it. It is also a [`futures_task::Spawn`]. At home, inside the loop, a task is queued directly; anywhere
 /// else it is sent through the inbox, which takes no lock, and wakes home if home sleeps.
 ///
 /// # Examples
@@ -285,7 +285,7 @@ impl fmt::Debug for Spawner {
 }
 
 /// Spawns tasks that need not be `Send`, at home only; made by [`Runtime::local_spawner`](crate::Runtime::local_spawner). It is
-/// not `Send` itself:
+/// also a [`futures_task::LocalSpawn`], and not `Send` itself:
 ///
 /// ```compile_fail
 /// let runtime = evbase::Runtime::new().unwrap();
@@ -338,6 +338,19 @@ impl LocalSpawner {
     ///
     /// [`SpawnErrorKind::Stopped`] when the runtime is closing or closed; during the grace period, tasks are taken.
     /// [`SpawnErrorKind::Forked`] in the child of a fork.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::rc::Rc;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let spawner = runtime.local_spawner()?;
+    /// let shared = Rc::new(41);
+    /// let task = spawner.spawn_local(async move { *shared + 1 })?;
+    /// assert_eq!(runtime.block_on(task)??, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn spawn_local<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
     where
         F: Future + 'static,
