@@ -120,11 +120,9 @@ impl Shared {
         self.inbox.stop(level)
     }
 
-    /// From here on, each stop rings the bell too, unless home waits in the loop of the runtime. Returns the stops that came
-    /// before, and may not have rung.
-    pub(super) fn ring_on_stop(&self, bell: &sync::Arc<Bell>) -> Stops {
-        self.waker.bells.add(bell);
-        self.inbox.stops_so_far()
+    /// A stop rings the bell too, unless home waits in the loop of the runtime. If one came before, it rings now.
+    pub(super) fn ring_on_stop(&self, bell: &sync::Arc<Bell>) {
+        self.waker.bells.ring_on_stop(bell, &self.inbox);
     }
 
     pub(crate) fn home(&self) -> Option<ThreadId> {
