@@ -1,217 +1,48 @@
-//! The loom models can fail: each of these mistakes, put into a copy of the source, is found by the model that is there to
-//! find it.
+//! The loom models can fail: each mistake in `tests/mutants`, a patch of the source, is found by the model that its text names.
 //!
 //! `cargo test --test mutants -- --ignored --nocapture`; `EVBASE_MUTANT=text` takes only those whose name contains it.
-
-#![cfg(not(any(evbase_loom, evbase_tsan, evbase_asan)))]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Instant;
-use std::{env, fs};
+use std::{env, fs, io};
 
 struct Mutant {
-    name: &'static str,
-    file: &'static str,
-    /// Stands there once.
-    from: &'static str,
-    to: &'static str,
-    model: &'static str,
+    name: String,
+    patch: PathBuf,
+    /// The one that has to find it.
+    model: String,
 }
 
-const GATE: &str = "src/executor/gate.rs";
-const INBOX: &str = "src/executor/inbox.rs";
-const STATE: &str = "src/executor/state.rs";
-const TASK: &str = "src/executor/task.rs";
-const JOIN: &str = "src/executor/join.rs";
-const EXECUTOR: &str = "src/executor/mod.rs";
-const WAITERS: &str = "src/runtime/waiters.rs";
-const BINDING: &str = "src/runtime/binding.rs";
+/// All there are; or those that `EVBASE_MUTANT` names.
+fn mutants() -> Vec<Mutant> {
+    let only = env::var("EVBASE_MUTANT").unwrap_or_default();
+    let patches = fs::read_dir(root().join("tests/mutants")).unwrap();
+    let mut mutants: Vec<_> = patches
+        .map(|entry| {
+            let patch = entry.unwrap().path();
+            let name = patch.file_stem().unwrap().to_str().unwrap().to_owned();
+            let text = fs::read_to_string(&patch).unwrap();
+            let model = text.lines().find_map(|line| line.strip_prefix("model: "));
+            let model = model.unwrap_or_else(|| panic!("{name} names no model")).to_owned();
+            Mutant { name, patch, model }
+        })
+        .filter(|mutant| mutant.name.contains(&only))
+        .collect();
+    mutants.sort_by(|one, other| one.name.cmp(&other.name));
+    assert!(!mutants.is_empty(), "there is no mutant whose name contains '{only}'");
+    mutants
+}
 
-const MUTANTS: &[Mutant] = &[
-    Mutant {
-        name: "a push publishes nothing",
-        file: GATE,
-        from: "compare_exchange_weak(word, published, Release, Acquire)",
-        to: "compare_exchange_weak(word, published, Relaxed, Acquire)",
-        model: "no_message_is_lost_and_home_does_not_oversleep",
-    },
-    Mutant {
-        name: "home takes messages without seeing them",
-        file: GATE,
-        from: "word = self.word.fetch_and(STOP_BITS, Acquire);",
-        to: "word = self.word.fetch_and(STOP_BITS, Relaxed);",
-        model: "no_message_is_lost_and_home_does_not_oversleep",
-    },
-    Mutant {
-        name: "home parks on a message that has just come",
-        file: GATE,
-        from: "if word & HEAD != 0 || word & STOP_BITS != seen.0 {",
-        to: "if word & STOP_BITS != seen.0 {",
-        model: "no_message_is_lost_and_home_does_not_oversleep",
-    },
-    Mutant {
-        name: "home parks on a stop that has just come",
-        file: GATE,
-        from: "if word & HEAD != 0 || word & STOP_BITS != seen.0 {",
-        to: "if word & HEAD != 0 {",
-        model: "a_stop_wakes_home_and_every_message_is_delivered_or_comes_back",
-    },
-    Mutant {
-        name: "a push doesn't ring",
-        file: GATE,
-        from: "Ok(_) => return Ok(MustRing(word & PARKED != 0)),",
-        to: "Ok(_) => return Ok(MustRing(false)),",
-        model: "no_message_is_lost_and_home_does_not_oversleep",
-    },
-    Mutant {
-        name: "a stop doesn't ring",
-        file: GATE,
-        from: "Ok(_) => return (Stops(word & STOP_BITS), MustRing(word & PARKED != 0)),",
-        to: "Ok(_) => return (Stops(word & STOP_BITS), MustRing(false)),",
-        model: "a_stop_wakes_home_and_every_message_is_delivered_or_comes_back",
-    },
-    Mutant {
-        name: "a stop doesn't see a home that listens",
-        file: INBOX,
-        from: "self.asked.fetch_or(level.bits(), Release);\n        // Home that begins to listen sees the stop, or this sees home.\n        fence(SeqCst);",
-        to: "self.asked.fetch_or(level.bits(), Release);",
-        model: "a_home_that_listens_hears_each_stop",
-    },
-    Mutant {
-        name: "a home that listens doesn't see a stop",
-        file: INBOX,
-        from: "self.listening.store(listening, Relaxed);\n        fence(SeqCst);",
-        to: "self.listening.store(listening, Relaxed);",
-        model: "a_home_that_listens_hears_each_stop",
-    },
-    Mutant {
-        name: "the gate is sealed over a message",
-        file: GATE,
-        from: "if word & HEAD != 0 {\n                return word & HEAD == SEALED;\n            }",
-        to: "if word & HEAD == SEALED {\n                return true;\n            }",
-        model: "a_stop_wakes_home_and_every_message_is_delivered_or_comes_back",
-    },
-    Mutant {
-        name: "a push doesn't mind the seal",
-        file: GATE,
-        from: "if head == SEALED || (admission == Admission::Work && word & STOP != 0) {",
-        to: "if admission == Admission::Work && word & STOP != 0 {",
-        model: "a_descriptor_dropped_abroad_meets_the_end",
-    },
-    Mutant {
-        name: "the last cause wins",
-        file: GATE,
-        from: "StopLevel::Drop if word & STOP == 0 => STOP | DROPPED,",
-        to: "StopLevel::Drop => STOP | DROPPED,",
-        model: "the_first_cause_wins",
-    },
-    Mutant {
-        name: "a failed delivery is forgotten",
-        file: INBOX,
-        from: "Err(unsafe { Box::from_raw(message) }.closure)",
-        to: "std::mem::forget(message); Ok(())",
-        model: "a_stop_wakes_home_and_every_message_is_delivered_or_comes_back",
-    },
-    Mutant {
-        name: "a wake-up publishes nothing",
-        file: STATE,
-        from: "match self.0.compare_exchange_weak(word, next, AcqRel, Relaxed) {\n                Ok(_) => return word & POSTED == 0,",
-        to: "match self.0.compare_exchange_weak(word, next, Acquire, Relaxed) {\n                Ok(_) => return word & POSTED == 0,",
-        model: "wake_ups_of_two_threads_and_the_last_drop",
-    },
-    Mutant {
-        name: "a second post doesn't wait for the first one's link",
-        file: STATE,
-        from: "match self.0.compare_exchange_weak(word, next, AcqRel, Relaxed) {\n                Ok(_) => return word & POSTED == 0,",
-        to: "match self.0.compare_exchange_weak(word, next, Release, Relaxed) {\n                Ok(_) => return word & POSTED == 0,",
-        model: "wake_ups_of_two_threads_and_the_last_drop",
-    },
-    Mutant {
-        name: "a delivery doesn't see what the wake-ups published",
-        file: STATE,
-        from: "self.0.fetch_sub(POSTED + REFERENCE, AcqRel) / REFERENCE == 1",
-        to: "self.0.fetch_sub(POSTED + REFERENCE, Release) / REFERENCE == 1",
-        model: "wake_ups_of_two_threads_and_the_last_drop",
-    },
-    Mutant {
-        name: "a reference goes without a trace",
-        file: STATE,
-        from: "if self.0.fetch_sub(REFERENCE, Release) / REFERENCE != 1 {",
-        to: "if self.0.fetch_sub(REFERENCE, Relaxed) / REFERENCE != 1 {",
-        model: "a_completed_task_is_delivered_while_its_last_waker_goes",
-    },
-    Mutant {
-        name: "who is alone doesn't look at what the others did",
-        file: STATE,
-        from: "if self.0.load(Acquire) / REFERENCE == 1 {\n            return true;",
-        to: "if self.0.load(Relaxed) / REFERENCE == 1 {\n            return true;",
-        model: "a_completed_task_is_delivered_while_its_last_waker_goes",
-    },
-    Mutant {
-        name: "a delivered task is touched after its reference went",
-        file: EXECUTOR,
-        from: "                Run::Done | Run::Failed => {\n                    if task.state().deliver() {\n                        task.free();\n                    }\n                }\n",
-        to: "",
-        model: "a_completed_task_is_delivered_while_its_last_waker_goes",
-    },
-    Mutant {
-        name: "a completion publishes nothing",
-        file: STATE,
-        from: "match self.0.compare_exchange_weak(word, next, AcqRel, Relaxed) {\n                Ok(_) if quiet => return None,",
-        to: "match self.0.compare_exchange_weak(word, next, Acquire, Relaxed) {\n                Ok(_) if quiet => return None,",
-        model: "whoever_joins_is_woken",
-    },
-    Mutant {
-        name: "a completion doesn't see the waker in the join cell",
-        file: STATE,
-        from: "match self.0.compare_exchange_weak(word, next, AcqRel, Relaxed) {\n                Ok(_) if quiet => return None,",
-        to: "match self.0.compare_exchange_weak(word, next, Release, Relaxed) {\n                Ok(_) if quiet => return None,",
-        model: "whoever_joins_is_woken",
-    },
-    Mutant {
-        name: "an output is taken unseen",
-        file: STATE,
-        from: "self.0.load(Acquire) & COMPLETE != 0",
-        to: "self.0.load(Relaxed) & COMPLETE != 0",
-        model: "whoever_joins_is_woken",
-    },
-    Mutant {
-        name: "the join cell is given away unseen",
-        file: STATE,
-        from: "match self.0.compare_exchange_weak(word, change(word), AcqRel, Acquire) {",
-        to: "match self.0.compare_exchange_weak(word, change(word), Relaxed, Relaxed) {",
-        model: "whoever_joins_is_woken",
-    },
-    Mutant {
-        name: "a handle that registers doesn't see the completion",
-        file: JOIN,
-        from: "            if state.give_join_waker() {\n                return true;\n            }",
-        to: "            state.give_join_waker();\n            if true {\n                return true;\n            }",
-        model: "whoever_joins_is_woken",
-    },
-    Mutant {
-        name: "an output that nobody takes stays",
-        file: TASK,
-        from: "            if !completed.joined {\n                guard::run(|| (self.vtable().drop_output)(self));\n            }\n",
-        to: "",
-        model: "a_handle_dropped_while_its_task_completes",
-    },
-    Mutant {
-        name: "whoever waits for the end is forgotten",
-        file: WAITERS,
-        from: "State::Happened(value) => (Some(*value), Some(waker)),",
-        to: "State::Happened(_) => (None, Some(waker)),",
-        model: "everyone_who_waits_for_the_end_is_told",
-    },
-    Mutant {
-        name: "two threads become home",
-        file: BINDING,
-        from: "None if self.is_home(me) => Claim::Home,",
-        to: "None if self.is_bound() => Claim::Home,",
-        model: "one_thread_becomes_home_and_gets_the_base",
-    },
-];
+/// A model that takes no time, on a source without a mistake.
+const SOUND: &str = "executor::post_models::a_reset_that_meets_the_end_is_freed";
+
+#[test]
+fn every_mistake_fits_the_source() {
+    for mutant in mutants() {
+        mutant.apply(root(), &["--check"], &["--dry-run"]);
+    }
+}
 
 #[test]
 #[ignore = "some minutes"]
@@ -221,55 +52,90 @@ fn every_mistake_is_found_by_its_model() {
     for part in ["src", "examples", "Cargo.toml", "Cargo.lock", "README.md"] {
         copy_to(Path::new(part), &copy);
     }
-    let only = env::var("EVBASE_MUTANT").unwrap_or_default();
-    let mut survivors = Vec::new();
-    for mutant in MUTANTS.iter().filter(|mutant| mutant.name.contains(&only)) {
-        let path = copy.join(mutant.file);
-        let source = fs::read_to_string(mutant.file).unwrap();
-        assert_eq!(
-            source.matches(mutant.from).count(),
-            1,
-            "{}: {}",
-            mutant.name,
-            mutant.from
-        );
-        fs::write(&path, source.replace(mutant.from, mutant.to)).unwrap();
-        let built = cargo(&copy, &["--no-run"]);
-        assert!(built.status.success(), "{}: {}", mutant.name, text(&built.stderr));
+    assert!(!is_found(&copy, SOUND), "without a mistake");
+    let mut missed = Vec::new();
+    for mutant in mutants() {
         let start = Instant::now();
-        let ran = cargo(&copy, &[mutant.model]);
-        fs::write(&path, source).unwrap();
-        let found = !ran.status.success();
+        mutant.apply(&copy, &[], &[]);
+        let found = is_found(&copy, &mutant.model);
+        mutant.apply(&copy, &["--reverse"], &["--reverse"]);
         println!(
-            "{:>7}  {:55} {} ({:.1} s)",
+            "{:>6}  {:50} {:75} {:5.1} s",
             if found { "found" } else { "MISSED" },
             mutant.name,
             mutant.model,
             start.elapsed().as_secs_f32()
         );
-        assert!(
-            found || text(&ran.stdout).contains("1 passed"),
-            "no such model: {}",
-            mutant.model
-        );
         if !found {
-            survivors.push(mutant.name);
+            missed.push(mutant.name);
         }
     }
-    assert!(survivors.is_empty(), "not found: {survivors:?}");
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+/// Whether the model fails.
+fn is_found(copy: &Path, model: &str) -> bool {
+    let built = cargo(copy, &["--no-run"]);
+    assert!(built.status.success(), "it is no program: {}", text(&built.stderr));
+    let ran = cargo(copy, &["--", "--exact", model]);
+    assert!(
+        text(&ran.stdout).contains("running 1 test"),
+        "there is no model {model}"
+    );
+    !ran.status.success()
 }
 
 fn cargo(copy: &Path, arguments: &[&str]) -> Output {
+    // What the models depend on is built already, if they were run.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("loom");
     Command::new(env!("CARGO"))
-        .args(["test", "--release", "--lib", "--target-dir", "target"])
+        .args(["test", "--release", "--lib", "--target-dir"])
+        .arg(target)
         .args(arguments)
         .current_dir(copy)
         .env("RUSTFLAGS", "--cfg evbase_loom")
+        // One mistake at a time: little changes.
+        .env("CARGO_INCREMENTAL", "1")
         .output()
         .unwrap()
 }
 
-fn copy_to(from: &Path, directory: &PathBuf) {
+impl Mutant {
+    /// By git or, where there is none, by patch; each has its own options.
+    fn apply(&self, directory: &Path, git: &[&str], patch: &[&str]) {
+        let applied = Command::new("git")
+            .arg("apply")
+            .args(git)
+            .arg(&self.patch)
+            .current_dir(directory)
+            // A copy is no part of the repository that it lies in.
+            .env("GIT_CEILING_DIRECTORIES", directory.parent().unwrap())
+            .output();
+        let applied = match applied {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Command::new("patch")
+                .args(["--strip=1", "--fuzz=0", "--input"])
+                .arg(&self.patch)
+                .args(patch)
+                .current_dir(directory)
+                .output(),
+            applied => applied,
+        };
+        let applied = applied.expect("git or patch");
+        assert!(
+            applied.status.success(),
+            "{} doesn't fit the source any more: {}{}",
+            self.patch.display(),
+            text(&applied.stdout),
+            text(&applied.stderr)
+        );
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn copy_to(from: &Path, directory: &Path) {
     let to = directory.join(from);
     if from.is_dir() {
         fs::create_dir_all(&to).unwrap();

@@ -7,8 +7,9 @@ use std::cell::RefCell;
 
 use super::gate::{List, Message};
 
-/// How many nodes home reverses at a time: a fraction of a millisecond, if each of them is a cache miss.
-const STEP: usize = 4096;
+/// How many nodes home reverses at a time: a fraction of a millisecond, if each of them is a cache miss. (A model's list
+/// has few.)
+const STEP: usize = if cfg!(evbase_loom) { 1 } else { 4096 };
 
 /// Home only. No borrow of it outlasts a call: delivering a message may call these methods.
 pub(super) struct Messages(RefCell<Lists>);

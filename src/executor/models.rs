@@ -52,7 +52,11 @@ struct Home {
 impl Home {
     fn new() -> (Self, Arc<Inbox>) {
         let bell = Arc::new(Notify::new());
-        let inbox = Arc::new(Inbox::new(Box::new(Bell(bell.clone()))));
+        Self::with(bell.clone(), Bell(bell))
+    }
+
+    fn with(bell: Arc<Notify>, unpark: impl Unpark + 'static) -> (Self, Arc<Inbox>) {
+        let inbox = Arc::new(Inbox::new(Box::new(unpark)));
         let executor = Executor::new(inbox.clone());
         (Self { executor, bell }, inbox)
     }
@@ -127,10 +131,10 @@ fn no_message_is_lost_and_home_does_not_oversleep() {
     });
 }
 
-/// Gate: two pushers ∥ home that delivers one message a pass, and parks. Three threads, three preemptions.
+/// Gate: two pushers ∥ home that delivers one message a pass, and parks. Three threads, two preemptions.
 #[test]
 fn no_message_is_lost_when_home_takes_them_in_portions() {
-    model(3, || {
+    model(2, || {
         let (home, inbox) = Home::new();
         let count = Arc::new(AtomicUsize::new(0));
         let pushers: Vec<_> = [1, 2]
@@ -152,6 +156,31 @@ fn no_message_is_lost_when_home_takes_them_in_portions() {
         for pusher in pushers {
             pusher.join().unwrap();
         }
+        home.close();
+    });
+}
+
+/// Gate: a pusher ∥ home that delivers one message a pass, and parks. Two threads, three preemptions.
+#[test]
+fn messages_of_one_sender_arrive_in_their_order() {
+    model(3, || {
+        let (home, inbox) = Home::new();
+        let count = Arc::new(AtomicUsize::new(0));
+        let pusher = {
+            let count = count.clone();
+            thread::spawn(move || {
+                for earlier in 0..3 {
+                    let count = count.clone();
+                    // One that comes out of its order doesn't count, and home waits for ever.
+                    let sent = inbox.send(move || {
+                        let _ = count.compare_exchange(earlier, earlier + 1, Relaxed, Relaxed);
+                    });
+                    assert!(sent.is_ok());
+                }
+            })
+        };
+        home.drive_in_portions(1, |_| count.load(Relaxed) == 3);
+        pusher.join().unwrap();
         home.close();
     });
 }
@@ -269,6 +298,60 @@ fn a_home_that_is_not_parked_hears_each_stop() {
         for stop in stops {
             stop.join().unwrap();
         }
+    });
+}
+
+/// A notify fd that can't be written to at first.
+struct FailsOnce {
+    tried: AtomicUsize,
+    bell: Arc<Notify>,
+}
+
+impl Unpark for FailsOnce {
+    fn unpark(&self) -> bool {
+        let works = self.tried.fetch_add(1, Relaxed) > 0;
+        if works {
+            self.bell.notify();
+        }
+        works
+    }
+
+    fn stopped(&self) {}
+
+    fn owner(&self) -> Option<Owner> {
+        None
+    }
+}
+
+/// Gate: two pushes one after the other ∥ park. The second one rings if the first could not. Two threads, four preemptions.
+#[test]
+fn a_ring_that_failed_is_tried_again_by_the_next_message() {
+    model(4, || {
+        let bell = Arc::new(Notify::new());
+        let (home, inbox) = Home::with(
+            bell.clone(),
+            FailsOnce {
+                tried: AtomicUsize::new(0),
+                bell,
+            },
+        );
+        let count = Arc::new(AtomicUsize::new(0));
+        let pusher = {
+            let count = count.clone();
+            thread::spawn(move || {
+                // One more: the first may find home awake, and leave the failure to the second.
+                for _ in 0..3 {
+                    let count = count.clone();
+                    let sent = inbox.send(move || {
+                        count.fetch_add(1, Relaxed);
+                    });
+                    assert!(sent.is_ok());
+                }
+            })
+        };
+        home.drive(|_| count.load(Relaxed) >= 2);
+        pusher.join().unwrap();
+        home.close();
     });
 }
 
@@ -436,6 +519,23 @@ fn an_abort_and_a_wake_up_from_abroad() {
         }
         waking.join().unwrap();
         aborting.join().unwrap();
+        home.close();
+    });
+}
+
+/// Task: spawn, abort ∥ arrival. Two threads, three preemptions.
+#[test]
+fn a_task_is_aborted_while_it_arrives() {
+    model(3, || {
+        let (home, inbox) = Home::new();
+        let spawner = thread::spawn(move || {
+            let handle = spawn(&inbox, std::future::pending::<()>()).ok().unwrap();
+            handle.abort();
+        });
+        // Before, after or without its arrival.
+        home.drive(|_| home.executor.tasks() == 0);
+        spawner.join().unwrap();
+        home.drive(|_| home.executor.tasks() == 0);
         home.close();
     });
 }

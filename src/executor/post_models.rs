@@ -130,7 +130,9 @@ fn two_who_send_at_once_are_both_seen() {
         });
         drop(timer);
         home.drive_until(2);
-        let _ = senders.map(|sender| sender.join().unwrap());
+        for sender in senders {
+            sender.join().unwrap();
+        }
         home.close();
     });
 }

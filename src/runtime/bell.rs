@@ -21,6 +21,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::base::{Notifier, fork};
+use crate::executor::Inbox;
 use crate::sync::{Arc, AtomicUsize};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
@@ -155,8 +156,17 @@ impl<N: EndSleep> Bells<N> {
         Self { first: OnceLock::new() }
     }
 
+    /// From here on each stop that comes to the inbox, whose bells these are, rings this one too. One that came before may
+    /// not have: it rings now.
+    pub(super) fn ring_on_stop(&self, bell: &Arc<Bell<N>>, inbox: &Inbox) {
+        self.add(bell);
+        if inbox.stops_so_far().requested() {
+            bell.ring();
+        }
+    }
+
     /// Adds a bell, unless it is among them.
-    pub(super) fn add(&self, bell: &Arc<Bell<N>>) {
+    fn add(&self, bell: &Arc<Bell<N>>) {
         let mut cursor = &self.first;
         loop {
             match cursor.get() {

@@ -109,10 +109,7 @@ pub(super) fn bind(home: &Rc<Home>) {
     let _ = THREAD.try_with(|thread| {
         thread.homes.borrow_mut().push(home.clone());
         thread.changed();
-        let bell = thread.bell();
-        if home.shared().ring_on_stop(&bell).requested() {
-            bell.ring();
-        }
+        home.shared().ring_on_stop(&thread.bell());
     });
 }
 
@@ -191,10 +188,7 @@ pub(super) fn listen_for(shared: &Arc<Shared>) {
         }
         drop(awaited);
         thread.changed();
-        let bell = thread.bell();
-        if shared.ring_on_stop(&bell).requested() {
-            bell.ring();
-        }
+        shared.ring_on_stop(&thread.bell());
     });
 }
 

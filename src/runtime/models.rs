@@ -162,10 +162,7 @@ fn a_home_outside_its_loop_hears_each_stop() {
                 inbox.stop(level);
             })
         });
-        bells.add(&bell);
-        if inbox.stops_so_far().requested() {
-            bell.ring();
-        }
+        bells.ring_on_stop(&bell, &inbox);
         listen(&bell, &inbox, Stops::now);
         for stop in stops {
             stop.join().unwrap();
@@ -185,10 +182,7 @@ fn the_stop_of_a_runtime_without_a_home_is_heard_by_who_waits_for_it() {
             .map(|me: usize| {
                 let (inbox, bells, closed, both) = (inbox.clone(), bells.clone(), closed.clone(), both.clone());
                 thread::spawn(move || {
-                    bells.add(&both[me]);
-                    if inbox.stops_so_far().requested() {
-                        both[me].ring();
-                    }
+                    bells.ring_on_stop(&both[me], &inbox);
                     listen(&both[me], &inbox, |stops| {
                         if stops.requested() && closed.fetch_add(1, Relaxed) == 0 {
                             // The other one is told by the waker that it waits with.

@@ -119,11 +119,9 @@ impl Shared {
         self.inbox.stop(level)
     }
 
-    /// From here on, a stop rings this bell, unless home sleeps in the loop of this runtime. Returns the stops that came before:
-    /// they may not have rung it.
-    pub(super) fn ring_on_stop(&self, bell: &sync::Arc<Bell>) -> Stops {
-        self.waker.bells.add(bell);
-        self.inbox.stops_so_far()
+    /// From here on, a stop rings this bell, unless home sleeps in the loop of this runtime. If one came before, it rings now.
+    pub(super) fn ring_on_stop(&self, bell: &sync::Arc<Bell>) {
+        self.waker.bells.ring_on_stop(bell, &self.inbox);
     }
 
     pub(crate) fn home(&self) -> Option<ThreadId> {
