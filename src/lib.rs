@@ -38,6 +38,7 @@
 //! | spawning, at home | [`spawn_local`], [`Runtime::spawn_local`], [`LocalSpawner`] |
 //! | spawning, from anywhere | [`Spawner`], also for futures that are not `Send`: [`Spawner::spawn_with`] |
 //! | the end | [`Shutdown`], from any thread or a signal handler; [`Terminated`]; [`Runtime`] on what a drop does |
+//! | which task this is | [`task::id`] |
 //! | time | [`time`] |
 //! | descriptors and sockets | [`io::AsyncFd`], [`net`] |
 //! | blocking work | [`unblock()`] |
@@ -69,6 +70,7 @@ pub mod io;
 pub mod net;
 mod runtime;
 mod sync;
+pub mod task;
 pub mod time;
 #[cfg(feature = "unblock")]
 mod unblock;
