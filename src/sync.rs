@@ -6,8 +6,8 @@
 #[cfg(not(evbase_loom))]
 mod imp {
     pub(crate) use std::cell::Cell;
-    pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+    pub(crate) use std::sync::{Arc, OnceLock};
     pub(crate) use std::thread_local;
 
     pub(crate) use parking_lot::Mutex;
@@ -35,6 +35,8 @@ mod imp {
 
 #[cfg(evbase_loom)]
 mod imp {
+    use std::sync::atomic::Ordering::{Acquire, Release};
+
     pub(crate) use loom::cell::{Cell, UnsafeCell};
     pub(crate) use loom::sync::Arc;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
@@ -51,6 +53,49 @@ mod imp {
 
         pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
             self.0.lock().unwrap()
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<loom::sync::MutexGuard<'_, T>> {
+            self.0.try_lock().ok()
+        }
+    }
+
+    /// `std`'s `OnceLock`, which loom has none of. As there, looking is a load, and setters wait for each other.
+    #[derive(Debug)]
+    pub(crate) struct OnceLock<T> {
+        is_set: AtomicBool,
+        setting: Mutex<()>,
+        value: std::sync::OnceLock<T>,
+    }
+
+    impl<T> OnceLock<T> {
+        pub(crate) fn new() -> Self {
+            Self {
+                is_set: AtomicBool::new(false),
+                setting: Mutex::new(()),
+                value: std::sync::OnceLock::new(),
+            }
+        }
+
+        pub(crate) fn get(&self) -> Option<&T> {
+            match self.is_set.load(Acquire) {
+                true => self.value.get(),
+                false => None,
+            }
+        }
+
+        pub(crate) fn set(&self, value: T) -> Result<(), T> {
+            let _setting = self.setting.lock();
+            self.value.set(value)?;
+            self.is_set.store(true, Release);
+            Ok(())
+        }
+
+        pub(crate) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+            let _setting = self.setting.lock();
+            let value = self.value.get_or_init(make);
+            self.is_set.store(true, Release);
+            value
         }
     }
 }

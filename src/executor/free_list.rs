@@ -8,12 +8,11 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
 use std::mem;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::gate::Node;
 use super::inbox::Inbox;
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicBool, Mutex};
 
 /// The alignment of tasks: the gate uses the low bits of their addresses.
 const ALIGN: usize = 16;
@@ -23,8 +22,8 @@ const STEP: usize = 8;
 const LARGEST: usize = 512;
 /// How many bytes each of the two lists keeps at most.
 const MOST_BYTES: usize = 256 << 10;
-/// How many blocks of a size home moves to the shared list at a time; it keeps as many itself.
-const BATCH: usize = 64;
+/// How many blocks of a size home moves to the shared list at a time; it keeps as many itself. (A model has few.)
+const BATCH: usize = if cfg!(evbase_loom) { 1 } else { 64 };
 
 /// What each task begins with, and all that is left of one in a free list.
 #[repr(C)]
@@ -171,7 +170,7 @@ impl SharedFreeList {
             return None;
         }
         // If it is locked, the caller allocates.
-        let block = self.classes.try_lock().ok()?.take(class);
+        let block = self.classes.try_lock()?.take(class);
         if block.is_none() {
             self.wanted.store(true, Relaxed);
         }
@@ -184,7 +183,7 @@ impl SharedFreeList {
         if from.lists[class].len() < 2 * BATCH {
             return;
         }
-        let Ok(mut classes) = self.classes.try_lock() else {
+        let Some(mut classes) = self.classes.try_lock() else {
             return;
         };
         self.wanted.store(false, Relaxed);
@@ -201,14 +200,12 @@ impl SharedFreeList {
 
     #[cfg(all(test, not(evbase_loom)))]
     pub(super) fn len(&self) -> usize {
-        self.classes.lock().unwrap().lists.iter().map(Vec::len).sum()
+        self.classes.lock().lists.iter().map(Vec::len).sum()
     }
 
     /// Frees the blocks, and keeps none from here on. Home only.
     pub(super) fn close(&self) {
-        let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = mem::replace(&mut *classes, SizeClasses::new(0));
-        drop(classes);
+        let left = mem::replace(&mut *self.classes.lock(), SizeClasses::new(0));
         drop(left);
     }
 }

@@ -301,16 +301,12 @@ impl Executor {
     unsafe fn receive_task(node: NonNull<Node>, home: &Executor) {
         // SAFETY: the caller's promise. The inbox's reference comes with the node, which is the task's first field.
         let task = unsafe { LocalTask::from_raw(node.cast()) };
-        match task.run() {
-            Run::Away => {
-                task.arrive();
-                home.accept(task);
-            }
-            Run::Done | Run::Failed => task.give_back(),
-            _ => {
-                home.wake(&task);
-                task.give_back();
-            }
+        if task.run() == Run::Away {
+            task.arrive();
+            home.accept(task);
+        } else {
+            home.wake(&task);
+            task.give_back();
         }
     }
 

@@ -1,14 +1,25 @@
 //! loom models of what crosses threads in the executor. Run with
 //! `RUSTFLAGS="--cfg evbase_loom" cargo test --release --lib models`.
 //!
-//! Each says how many threads it has; two preemptions are the bound where more would not end in minutes (loom's own
-//! advice: two find nearly everything). The code under test is the product's; only the notify fd is a stand-in, which
-//! turns a lost wake-up into a deadlock that loom reports.
+//! Each says how many threads it has, and how many preemptions are its bound, which is as high as it ends in seconds with (loom's
+//! own advice: two find nearly everything).
+//!
+//! The code under test is the product's: inbox, gate, tasks, handles, free lists, and `Executor`. What drives an executor in the
+//! product is not under test, since it needs a kernel queue, a clock and `std`'s thread-locals, which loom can't run or see. It is
+//! paraphrased here, and a mistake in the original has to be found by the tests of `tests/`:
+//!
+//! - `Home::drive` stands for the loop in `runtime::home`: it receives, looks whether it is done, runs what is ready, and sleeps
+//!   only after `park`. Unlike that, it goes on polling what is ready when a stop has come;
+//! - `Home::close_with` stands for `runtime::close`: the same steps in the same order;
+//! - the notify fd is a `loom::sync::Notify`: a lost wake-up is a deadlock, which loom reports.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::mem;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use loom::sync::Arc;
 use loom::sync::Notify;
@@ -19,86 +30,100 @@ use super::inbox::Owner;
 use super::{Executor, Inbox, JoinHandle, StopLevel, Stops, Unpark, current, spawn};
 use crate::sync::{Mutex, UnsafeCell};
 
-/// Ends home's sleep, in its loop or elsewhere: a model's home sleeps in one place at a time.
-struct Bell(Arc<Notify>);
+/// The notify fd of a home that sleeps in its own loop only, where no bell rings.
+struct NotifyFd(Arc<Notify>);
 
-impl Unpark for Bell {
+impl Unpark for NotifyFd {
     fn unpark(&self) -> bool {
         self.0.notify();
         true
     }
 
-    fn stopped(&self) {
-        self.0.notify();
-    }
+    fn stopped(&self) {}
 
     fn owner(&self) -> Option<Owner> {
         None
     }
 }
 
-fn model(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
+pub(super) fn model(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.check(f);
 }
 
 /// Home, in small: receives, runs, parks.
-struct Home {
-    executor: Executor,
-    bell: Arc<Notify>,
+pub(super) struct Home {
+    pub(super) executor: Executor,
+    notify_fd: Arc<Notify>,
 }
 
 impl Home {
-    fn new() -> (Self, Arc<Inbox>) {
-        let bell = Arc::new(Notify::new());
-        Self::with(bell.clone(), Bell(bell))
+    pub(super) fn new() -> (Self, Arc<Inbox>) {
+        let notify_fd = Arc::new(Notify::new());
+        Self::with(notify_fd.clone(), NotifyFd(notify_fd))
     }
 
-    fn with(bell: Arc<Notify>, unpark: impl Unpark + 'static) -> (Self, Arc<Inbox>) {
+    fn with(notify_fd: Arc<Notify>, unpark: impl Unpark + 'static) -> (Self, Arc<Inbox>) {
         let inbox = Arc::new(Inbox::new(Box::new(unpark)));
         let executor = Executor::new(inbox.clone());
-        (Self { executor, bell }, inbox)
+        (Self { executor, notify_fd }, inbox)
+    }
+
+    /// Calls `f` in this home's context. Outside of it, this thread is abroad like any other.
+    fn in_context<R>(&self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: this thread is home, and `self` stays until `None` is set below.
+        unsafe { current::set(Some(&self.executor)) };
+        let result = f();
+        // SAFETY: as above.
+        unsafe { current::set(None) };
+        result
     }
 
     /// Drives until `done`, sleeping whenever the gate lets it.
-    fn drive(&self, done: impl FnMut(Stops) -> bool) {
+    pub(super) fn drive(&self, done: impl FnMut(Stops) -> bool) {
         self.drive_in_portions(8, done);
     }
 
     /// As `drive`, with so many messages a pass.
     fn drive_in_portions(&self, portion: u32, mut done: impl FnMut(Stops) -> bool) {
-        // SAFETY: this thread is home, and `self` stays until `None` is set below.
-        unsafe { current::set(Some(&self.executor)) };
-        loop {
-            let seen = self.executor.receive(portion);
-            self.executor.run(8, None, || true);
-            if done(seen) {
-                break;
+        self.in_context(|| {
+            loop {
+                let seen = self.executor.receive(portion);
+                self.executor.run(8, None, || true);
+                if done(seen) {
+                    break;
+                }
+                if !self.executor.has_work() && self.executor.park(seen) {
+                    self.notify_fd.wait();
+                }
             }
-            if !self.executor.has_work() && self.executor.park(seen) {
-                self.bell.wait();
-            }
-        }
-        // SAFETY: as above.
-        unsafe { current::set(None) };
+        });
+    }
+
+    /// One pass, without a sleep.
+    fn pass(&self) {
+        self.drive(|_| true);
+    }
+
+    /// Until no task is left of those that have arrived.
+    fn drive_all_tasks(&self) {
+        self.drive(|_| self.executor.tasks() == 0);
     }
 
     /// Drops and delivers everything, and shuts the gate.
-    fn close(self) {
+    pub(super) fn close(self) {
         self.close_with(|| {});
     }
 
     /// As `close`; `clear` is what home does to its base.
-    fn close_with(self, clear: impl FnOnce()) {
-        // SAFETY: as in `drive`.
-        unsafe { current::set(Some(&self.executor)) };
-        self.executor.begin_close();
-        self.executor.cancel_all(|| true);
-        clear();
-        self.executor.seal(|| true);
-        // SAFETY: as in `drive`.
-        unsafe { current::set(None) };
+    fn close_with(&self, clear: impl FnOnce()) {
+        self.in_context(|| {
+            self.executor.begin_close();
+            self.executor.cancel_all(|| true);
+            clear();
+            self.executor.seal(|| true);
+        });
     }
 }
 
@@ -304,14 +329,14 @@ fn a_home_that_is_not_parked_hears_each_stop() {
 /// A notify fd that can't be written to at first.
 struct FailsOnce {
     tried: AtomicUsize,
-    bell: Arc<Notify>,
+    notify_fd: Arc<Notify>,
 }
 
 impl Unpark for FailsOnce {
     fn unpark(&self) -> bool {
         let works = self.tried.fetch_add(1, Relaxed) > 0;
         if works {
-            self.bell.notify();
+            self.notify_fd.notify();
         }
         works
     }
@@ -327,12 +352,12 @@ impl Unpark for FailsOnce {
 #[test]
 fn a_ring_that_failed_is_tried_again_by_the_next_message() {
     model(4, || {
-        let bell = Arc::new(Notify::new());
+        let notify_fd = Arc::new(Notify::new());
         let (home, inbox) = Home::with(
-            bell.clone(),
+            notify_fd.clone(),
             FailsOnce {
                 tried: AtomicUsize::new(0),
-                bell,
+                notify_fd,
             },
         );
         let count = Arc::new(AtomicUsize::new(0));
@@ -412,43 +437,43 @@ fn the_first_cause_wins() {
     });
 }
 
-/// A future that is done when its flag is up, and leaves its waker where others find it.
-fn flagged(flag: Arc<AtomicUsize>, wakers: Arc<Mutex<Option<Waker>>>) -> impl Future<Output = u32> {
-    poll_fn(move |cx: &mut Context<'_>| {
-        *wakers.lock() = Some(cx.waker().clone());
-        if flag.load(Relaxed) == 1 {
-            // The cycle of task and waker ends here.
-            wakers.lock().take();
-            return Poll::Ready(7);
-        }
-        Poll::Pending
-    })
+/// A task that is done when its flag has reached the goal, and was polled once; with a waker of it.
+fn flagged(home: &Home, flag: &Arc<AtomicUsize>, goal: usize) -> (JoinHandle<u32>, Waker) {
+    let first = Rc::new(Cell::new(None));
+    let future = {
+        let (flag, first) = (flag.clone(), first.clone());
+        let mut is_first = true;
+        poll_fn(move |cx: &mut Context<'_>| {
+            // Nothing but the wake-up publishes the flag.
+            if flag.load(Relaxed) == goal {
+                return Poll::Ready(7);
+            }
+            if mem::take(&mut is_first) {
+                first.set(Some(cx.waker().clone()));
+            }
+            Poll::Pending
+        })
+    };
+    let handle = home.executor.spawn_local(future).ok().unwrap();
+    home.pass();
+    (handle, first.take().unwrap())
 }
 
-/// Task: wake by value ∥ poll ∥ completion. Two threads, four preemptions. The flag is Relaxed: the wake-up publishes it.
+/// Task: wake by value ∥ poll ∥ completion. Two threads, four preemptions.
 #[test]
 fn a_wake_up_is_never_lost_and_publishes_what_came_before_it() {
     model(4, || {
-        let (home, inbox) = Home::new();
+        let (home, _inbox) = Home::new();
         let flag = Arc::new(AtomicUsize::new(0));
-        let wakers = Arc::new(Mutex::new(None));
-        let handle = home
-            .executor
-            .spawn_local(flagged(flag.clone(), wakers.clone()))
-            .ok()
-            .unwrap();
-        let waker = thread::spawn(move || {
+        let (handle, waker) = flagged(&home, &flag, 1);
+        let waking = thread::spawn(move || {
             flag.store(1, Relaxed);
-            let waker: Option<Waker> = wakers.lock().take();
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+            waker.wake();
         });
-        home.drive(|_| handle.is_finished());
-        waker.join().unwrap();
+        home.drive_all_tasks();
+        waking.join().unwrap();
         assert_eq!(wait(handle).unwrap(), 7);
         home.close();
-        drop(inbox);
     });
 }
 
@@ -458,31 +483,16 @@ fn wake_ups_of_two_threads_and_the_last_drop() {
     model(2, || {
         let (home, _inbox) = Home::new();
         let flag = Arc::new(AtomicUsize::new(0));
-        let held = Arc::new(Mutex::new(None));
-        let handle = {
-            let (flag, held) = (flag.clone(), held.clone());
-            let future = poll_fn(move |cx| {
-                // First: a waker that is dropped sees what others did, and would hide that the wake-up doesn't.
-                let done = flag.load(Relaxed) == 2;
-                *held.lock() = Some(cx.waker().clone());
-                if done { Poll::Ready(()) } else { Poll::Pending }
-            });
-            home.executor.spawn_local(future).ok().unwrap()
-        };
-        // The first poll leaves a waker for each thread.
-        home.drive(|_| true);
-        let threads: Vec<_> = (0..2)
-            .map(|_| {
-                let (flag, waker) = (flag.clone(), held.lock().clone().unwrap());
-                thread::spawn(move || {
-                    flag.fetch_add(1, Relaxed);
-                    waker.wake_by_ref();
-                })
-            })
-            .collect();
-        home.drive(|_| handle.is_finished());
-        held.lock().take();
+        let (handle, waker) = flagged(&home, &flag, 2);
         drop(handle);
+        let threads = [waker.clone(), waker].map(|waker| {
+            let flag = flag.clone();
+            thread::spawn(move || {
+                flag.fetch_add(1, Relaxed);
+                waker.wake_by_ref();
+            })
+        });
+        home.drive_all_tasks();
         for thread in threads {
             thread.join().unwrap();
         }
@@ -496,23 +506,14 @@ fn an_abort_and_a_wake_up_from_abroad() {
     model(2, || {
         let (home, _inbox) = Home::new();
         let flag = Arc::new(AtomicUsize::new(0));
-        let wakers = Arc::new(Mutex::new(None));
-        let handle = home
-            .executor
-            .spawn_local(flagged(flag.clone(), wakers.clone()))
-            .ok()
-            .unwrap();
-        home.drive(|_| true);
-        let waker = wakers.lock().take().unwrap();
+        let (handle, waker) = flagged(&home, &flag, 1);
         let abort = handle.abort_handle();
         let waking = thread::spawn(move || {
             flag.store(1, Relaxed);
             waker.wake();
         });
         let aborting = thread::spawn(move || abort.abort());
-        home.drive(|_| handle.is_finished());
-        // The future that was dropped unfinished leaves its last waker.
-        wakers.lock().take();
+        home.drive_all_tasks();
         match wait(handle) {
             Ok(output) => assert_eq!(output, 7),
             Err(error) => assert!(error.is_cancelled()),
@@ -523,19 +524,16 @@ fn an_abort_and_a_wake_up_from_abroad() {
     });
 }
 
-/// Task: spawn, abort ∥ arrival. Two threads, three preemptions.
+/// Task: abort ∥ arrival. Two threads, four preemptions.
 #[test]
 fn a_task_is_aborted_while_it_arrives() {
-    model(3, || {
+    model(4, || {
         let (home, inbox) = Home::new();
-        let spawner = thread::spawn(move || {
-            let handle = spawn(&inbox, std::future::pending::<()>()).ok().unwrap();
-            handle.abort();
-        });
-        // Before, after or without its arrival.
-        home.drive(|_| home.executor.tasks() == 0);
-        spawner.join().unwrap();
-        home.drive(|_| home.executor.tasks() == 0);
+        let handle = spawn(&inbox, std::future::pending::<()>()).ok().unwrap();
+        // Before, during or after the arrival, which the first pass is.
+        let aborting = thread::spawn(move || handle.abort());
+        home.drive_all_tasks();
+        aborting.join().unwrap();
         home.close();
     });
 }
@@ -564,8 +562,8 @@ fn a_completed_task_is_delivered_while_its_last_waker_goes() {
             Poll::Ready(())
         });
         drop(home.executor.spawn_local(future));
-        home.drive(|_| true);
-        home.drive(|_| true);
+        home.pass();
+        home.pass();
         waker_thread.join().unwrap();
         home.close();
         drop(inbox);
@@ -577,23 +575,35 @@ fn a_completed_task_is_delivered_while_its_last_waker_goes() {
 fn whoever_joins_is_woken() {
     model(3, || {
         let (home, inbox) = Home::new();
+        let mut handle = spawn(&inbox, async { 3 }).ok().unwrap();
         let joiner = thread::spawn(move || {
-            let mut handle = spawn(&inbox, async { 3 }).ok().unwrap();
-            let noop = Waker::noop();
             // Leaves a waker that will not do.
-            match Pin::new(&mut handle).poll(&mut Context::from_waker(noop)) {
+            match Pin::new(&mut handle).poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(output) => assert_eq!(output.unwrap(), 3),
                 Poll::Pending => assert_eq!(wait(handle).unwrap(), 3),
             }
-            inbox.stop(StopLevel::Request);
         });
-        home.drive(Stops::requested);
-        home.close();
+        home.drive_all_tasks();
         joiner.join().unwrap();
+        home.close();
     });
 }
 
-/// Join cell: complete ∥ drop of a handle that was polled; the output goes once. Two threads, four preemptions.
+/// A waker that wakes nobody. loom reports it if it is not dropped.
+struct Counted(#[expect(dead_code, reason = "it is there to be dropped")] Arc<()>);
+
+impl Wake for Counted {
+    fn wake(self: std::sync::Arc<Self>) {}
+}
+
+impl Counted {
+    fn waker() -> Waker {
+        Waker::from(std::sync::Arc::new(Self(Arc::new(()))))
+    }
+}
+
+/// Join cell: complete ∥ drop of a handle that was polled; its waker is dropped, and the output goes once. Two threads, four
+/// preemptions.
 #[test]
 fn a_handle_dropped_while_its_task_completes() {
     struct Output(Arc<AtomicUsize>);
@@ -605,48 +615,49 @@ fn a_handle_dropped_while_its_task_completes() {
     model(4, || {
         let (home, inbox) = Home::new();
         let drops = Arc::new(AtomicUsize::new(0));
-        let joiner = {
+        let mut handle = {
             let drops = drops.clone();
-            thread::spawn(move || {
-                let mut handle = spawn(&inbox, async move { Output(drops) }).ok().unwrap();
-                let polled = Pin::new(&mut handle).poll(&mut Context::from_waker(Waker::noop()));
-                drop(handle);
-                drop(polled);
-                inbox.stop(StopLevel::Request);
-            })
+            spawn(&inbox, async move { Output(drops) }).ok().unwrap()
         };
-        home.drive(Stops::requested);
-        home.close();
+        let joiner = thread::spawn(move || {
+            let polled = Pin::new(&mut handle).poll(&mut Context::from_waker(&Counted::waker()));
+            drop(handle);
+            drop(polled);
+        });
+        home.drive_all_tasks();
         joiner.join().unwrap();
+        home.close();
         assert_eq!(drops.load(Relaxed), 1);
     });
 }
 
-/// Spawn ∥ stop ∥ close: every handle resolves, every future is dropped once. Three threads, two preemptions.
+/// Spawn ∥ close: the handle resolves, or the future comes back; it is dropped once. Two threads, four preemptions.
 #[test]
 fn a_spawn_meets_the_end() {
-    model(2, || {
+    model(4, || {
         let (home, inbox) = Home::new();
         let spawner = {
             let inbox = inbox.clone();
-            thread::spawn(move || match spawn(&inbox, async { 5 }) {
-                Ok(handle) => match wait(handle) {
-                    Ok(output) => assert_eq!(output, 5),
-                    Err(error) => assert!(error.is_cancelled()),
-                },
-                Err(future) => drop(future),
-            })
-        };
-        let stopper = {
-            let inbox = inbox.clone();
             thread::spawn(move || {
-                inbox.stop(StopLevel::Now);
+                let held = Arc::new(());
+                let future = async move {
+                    drop(held);
+                    5
+                };
+                match spawn(&inbox, future) {
+                    Ok(handle) => match wait(handle) {
+                        Ok(output) => assert_eq!(output, 5),
+                        Err(error) => assert!(error.is_cancelled()),
+                    },
+                    Err(future) => drop(future),
+                }
             })
         };
-        home.drive(Stops::requested);
+        home.pass();
+        inbox.stop(StopLevel::Now);
+        // At once: home doesn't receive what has come since.
         home.close();
         spawner.join().unwrap();
-        stopper.join().unwrap();
     });
 }
 
@@ -655,17 +666,7 @@ fn a_spawn_meets_the_end() {
 fn wake_ups_during_shutdown() {
     model(2, || {
         let (home, _inbox) = Home::new();
-        let held = Arc::new(Mutex::new(None));
-        let handle = {
-            let held = held.clone();
-            let future = poll_fn(move |cx| {
-                *held.lock() = Some(cx.waker().clone());
-                Poll::<()>::Pending
-            });
-            home.executor.spawn_local(future).ok().unwrap()
-        };
-        home.drive(|_| true);
-        let waker: Waker = held.lock().take().unwrap();
+        let (handle, waker) = flagged(&home, &Arc::new(AtomicUsize::new(0)), 1);
         let other = waker.clone();
         let waking = thread::spawn(move || waker.wake());
         let aborting = thread::spawn(move || {
@@ -675,7 +676,28 @@ fn wake_ups_during_shutdown() {
         home.close();
         waking.join().unwrap();
         aborting.join().unwrap();
-        held.lock().take();
+    });
+}
+
+/// Free lists: spawns from abroad ∥ tasks that end at home, whose memory goes to those, and the end. Two threads, three
+/// preemptions.
+#[test]
+fn the_memory_of_tasks_meets_the_end() {
+    model(3, || {
+        let (home, inbox) = Home::new();
+        let spawner = thread::spawn(move || {
+            for _ in 0..2 {
+                // The first one makes home share; the second one may find what home has shared.
+                drop(spawn(&inbox, async {}));
+            }
+        });
+        let tasks = [(); 4].map(|()| home.executor.spawn_local(async {}).ok().unwrap());
+        let [late, ..] = tasks;
+        home.drive_all_tasks();
+        home.close_with(|| {});
+        // What is freed now must not be shared any more.
+        home.in_context(|| drop(late));
+        spawner.join().unwrap();
     });
 }
 

@@ -3,26 +3,11 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use loom::sync::Arc;
-use loom::sync::Notify;
 use loom::sync::atomic::AtomicUsize;
 use loom::thread;
 
-use super::{Coalescing, Executor, Inbox, RunAtHome, Unpark};
-
-struct Bell(Arc<Notify>);
-
-impl Unpark for Bell {
-    fn unpark(&self) -> bool {
-        self.0.notify();
-        true
-    }
-
-    fn stopped(&self) {}
-
-    fn owner(&self) -> Option<std::sync::Arc<dyn std::any::Any + Send + Sync>> {
-        None
-    }
-}
+use super::models::{Home, model};
+use super::{Coalescing, Inbox, RunAtHome};
 
 /// A deadline that is set abroad, and what home has made of it. loom says so if it is leaked.
 struct Deadline {
@@ -42,53 +27,17 @@ impl RunAtHome for Deadline {
     }
 }
 
-struct Home {
-    executor: Executor,
-    inbox: Arc<Inbox>,
-    bell: Arc<Notify>,
-    armed: Arc<Armed>,
-}
-
-impl Home {
-    fn new() -> Self {
-        let bell = Arc::new(Notify::new());
-        let inbox = Arc::new(Inbox::new(Box::new(Bell(bell.clone()))));
-        Self {
-            executor: Executor::new(inbox.clone()),
-            inbox,
-            bell,
-            armed: Arc::new(Armed {
-                deadline: AtomicUsize::new(0),
-                deliveries: AtomicUsize::new(0),
-            }),
-        }
-    }
-
-    fn timer(&self) -> Arc<Coalescing<Deadline>> {
-        Coalescing::new(Deadline {
-            wanted: AtomicUsize::new(0),
-            armed: self.armed.clone(),
-        })
-    }
-
-    /// Sleeps whenever the gate lets it, until the deadline has come: one that is lost is a deadlock.
-    fn drive_until(&self, deadline: usize) {
-        loop {
-            let seen = self.executor.receive(8);
-            if self.armed.deadline.load(Relaxed) == deadline {
-                return;
-            }
-            if !self.executor.has_work() && self.executor.park(seen) {
-                self.bell.wait();
-            }
-        }
-    }
-
-    fn close(self) {
-        self.executor.begin_close();
-        self.executor.cancel_all(|| true);
-        self.executor.seal(|| true);
-    }
+/// A timer that is not armed, and where home will note it.
+fn timer() -> (Arc<Coalescing<Deadline>>, Arc<Armed>) {
+    let armed = Arc::new(Armed {
+        deadline: AtomicUsize::new(0),
+        deliveries: AtomicUsize::new(0),
+    });
+    let timer = Coalescing::new(Deadline {
+        wanted: AtomicUsize::new(0),
+        armed: armed.clone(),
+    });
+    (timer, armed)
 }
 
 fn reset(timer: &Arc<Coalescing<Deadline>>, inbox: &Inbox, deadline: usize) {
@@ -96,40 +45,38 @@ fn reset(timer: &Arc<Coalescing<Deadline>>, inbox: &Inbox, deadline: usize) {
     Coalescing::post(timer, inbox);
 }
 
-/// Two threads. The last of several resets is what counts, however they meet with deliveries; and the drop.
+/// Several resets ∥ deliveries, and the drop: the last one is what counts. Two threads, three preemptions.
 #[test]
 fn the_last_reset_arrives() {
-    loom::model(|| {
-        let home = Home::new();
-        let (timer, inbox) = (home.timer(), home.inbox.clone());
+    model(3, || {
+        let (home, inbox) = Home::new();
+        let (timer, armed) = timer();
         let abroad = thread::spawn(move || {
             (1..=3).for_each(|deadline| reset(&timer, &inbox, deadline));
             drop(timer);
         });
-        home.drive_until(3);
+        home.drive(|_| armed.deadline.load(Relaxed) == 3);
         abroad.join().unwrap();
-        assert!((1..=3).contains(&home.armed.deliveries.load(Relaxed)));
+        assert!((1..=3).contains(&armed.deliveries.load(Relaxed)));
         home.close();
     });
 }
 
-/// Three threads. What each of two senders did is seen, though one of them may send nothing.
+/// Two senders ∥ delivery: what each of them did is seen, though one may send nothing. Three threads, two preemptions.
 #[test]
 fn two_who_send_at_once_are_both_seen() {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
-    builder.check(|| {
-        let home = Home::new();
-        let timer = home.timer();
+    model(2, || {
+        let (home, inbox) = Home::new();
+        let (timer, armed) = timer();
         let senders = [(), ()].map(|()| {
-            let (timer, inbox) = (timer.clone(), home.inbox.clone());
+            let (timer, inbox) = (timer.clone(), inbox.clone());
             thread::spawn(move || {
                 timer.content().wanted.fetch_add(1, Relaxed);
                 Coalescing::post(&timer, &inbox);
             })
         });
         drop(timer);
-        home.drive_until(2);
+        home.drive(|_| armed.deadline.load(Relaxed) == 2);
         for sender in senders {
             sender.join().unwrap();
         }
@@ -137,12 +84,12 @@ fn two_who_send_at_once_are_both_seen() {
     });
 }
 
-/// Two threads. Home closes meanwhile: each message is delivered or refused, and none is leaked.
+/// Resets ∥ close: each message is delivered or refused, and none is leaked. Two threads, four preemptions.
 #[test]
 fn a_reset_that_meets_the_end_is_freed() {
-    loom::model(|| {
-        let home = Home::new();
-        let (timer, inbox) = (home.timer(), home.inbox.clone());
+    model(4, || {
+        let (home, inbox) = Home::new();
+        let (timer, _) = timer();
         let abroad = thread::spawn(move || {
             (1..=2).for_each(|deadline| reset(&timer, &inbox, deadline));
             drop(timer);

@@ -17,13 +17,12 @@
 //! of atomic operations and at most one write.
 
 use std::io;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::base::{Notifier, fork};
 use crate::executor::Inbox;
-use crate::sync::{Arc, AtomicUsize};
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::sync::{Arc, AtomicUsize, OnceLock};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 const RUNG: usize = 1;
 const ASLEEP: usize = 1 << 1;
@@ -84,7 +83,8 @@ impl<N: EndSleep> Bell<N> {
     pub(super) fn fall_asleep(&self) -> bool {
         let mut word = self.word.load(Relaxed);
         while word & RUNG == 0 {
-            match self.word.compare_exchange_weak(word, ASLEEP, Relaxed, Relaxed) {
+            // Release: whoever rings finds the notifier.
+            match self.word.compare_exchange_weak(word, ASLEEP, Release, Relaxed) {
                 Ok(_) => return true,
                 Err(now) => word = now,
             }

@@ -1,10 +1,14 @@
 //! loom models of what crosses threads in a runtime's life. See `executor::models` for how they are run.
+//!
+//! The code under test is the product's: termination, binding, bells, and the inbox. What isn't under test is who sleeps, since
+//! threads in the product sleep in the kernel, and keep their bell in one of `std`'s thread-locals. `listen` paraphrases that: what
+//! `wait::block_on` and `Bell::wait` do, and `Home::pass` and `Home::sleep` for the bell, in their order. A `loom::sync::Notify`
+//! stands for the descriptor that ends the sleep.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
-
-use std::convert::Infallible;
 
 use loom::sync::atomic::AtomicUsize;
 use loom::sync::{Arc, Notify};
@@ -154,7 +158,6 @@ fn listen(bell: &Bell<Notify>, inbox: &Inbox, mut done: impl FnMut(Stops) -> boo
 fn a_home_outside_its_loop_hears_each_stop() {
     model(3, || {
         let (inbox, bells) = outside();
-        // Made before the threads: the list of bells is one of std's `OnceLock`s, which publish it, unseen by the model.
         let bell = Arc::new(Bell::new());
         let stops = [StopLevel::Request, StopLevel::Now].map(|level| {
             let inbox = inbox.clone();
@@ -167,6 +170,26 @@ fn a_home_outside_its_loop_hears_each_stop() {
         for stop in stops {
             stop.join().unwrap();
         }
+    });
+}
+
+/// Bell: a thread that waits for the end of a runtime without a home ∥ one that was going to wait, too, but asks for a stop and
+/// goes. Two threads, three preemptions.
+#[test]
+fn a_bell_that_nobody_answers_keeps_no_other_from_being_rung() {
+    model(3, || {
+        let (inbox, bells) = outside();
+        let leaver = {
+            let (inbox, bells) = (inbox.clone(), bells.clone());
+            thread::spawn(move || {
+                bells.ring_on_stop(&Arc::new(Bell::new()), &inbox);
+                inbox.stop(StopLevel::Request);
+            })
+        };
+        let bell = Arc::new(Bell::new());
+        bells.ring_on_stop(&bell, &inbox);
+        listen(&bell, &inbox, Stops::requested);
+        leaver.join().unwrap();
     });
 }
 
