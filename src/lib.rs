@@ -56,13 +56,6 @@
 //! Linux (epoll); macOS, FreeBSD, NetBSD, OpenBSD and DragonFly (kqueue); on 64-bit machines.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-// `base` works there, its tests pass on i686. This goes when `executor/free_list.rs` classes memory by sizes rounded up.
-#[cfg(not(target_pointer_width = "64"))]
-compile_error!(
-    "evbase runs on 64-bit platforms only, as yet: memory of ended tasks is kept by sizes in steps of 8 bytes, rounded down, \
-     which on others would give a task less than it needs"
-);
-
 pub mod base;
 mod executor;
 pub mod io;

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::ptr;
 
 use super::Executor;
+use super::id::Id;
 use super::inbox::Inbox;
-use super::task_ref::Id;
 use crate::sync::{Arc, thread_local};
 
 #[derive(Clone, Copy)]

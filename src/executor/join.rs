@@ -9,11 +9,12 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker, ready};
 
+use super::id::Id;
 use super::inbox::Owner;
 use super::join_error::{Failure, JoinError};
 use super::state::Detached;
 use super::task::Header;
-use super::task_ref::{Id, TaskRef};
+use super::task_ref::TaskRef;
 use super::{catch_panic, coop};
 
 /// Awaits the output of a task: `Ok`, or why there is none.

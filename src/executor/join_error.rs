@@ -7,7 +7,7 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use super::catch_panic;
-use super::task_ref::Id;
+use super::id::Id;
 
 /// Why a task gave no output: it was cancelled, or it panicked.
 ///

@@ -14,6 +14,7 @@ pub(crate) mod coop;
 pub(crate) mod current;
 mod free_list;
 mod gate;
+mod id;
 mod inbox;
 mod join;
 mod join_error;
@@ -42,12 +43,12 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::task::Context;
 
 pub(crate) use gate::{StopLevel, Stops};
+pub use id::Id;
 pub(crate) use inbox::{Inbox, Unpark};
 pub use join::{AbortHandle, JoinHandle};
 pub use join_error::JoinError;
 pub(crate) use large::{Large, is_large};
 pub(crate) use post::{Coalescing, RunAtHome};
-pub use task_ref::Id;
 pub(crate) use task_ref::is_task_waker;
 
 use crate::sync::Arc;

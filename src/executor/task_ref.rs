@@ -1,15 +1,13 @@
 //! Counted references to a task, on any thread; wakers are such references.
 
-use std::fmt;
 use std::mem::{self, ManuallyDrop};
-use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::gate::{Admission, Message};
+use super::id::Id;
 use super::local_task::LocalTask;
 use super::task::Header;
 use super::{Executor, current};
@@ -41,7 +39,7 @@ impl TaskRef {
     }
 
     pub(super) fn id(&self) -> Id {
-        Id(self.0.addr())
+        Id::of(self.0.addr())
     }
 
     /// Calls `f` if this thread is in the loop of the task's executor.
@@ -115,27 +113,6 @@ impl Drop for TaskRef {
 pub(super) unsafe fn free(task: NonNull<Header>) {
     // SAFETY: the caller's promise; by rule 4 the stage is empty.
     unsafe { (task.as_ref().vtable().free)(task) }
-}
-
-/// Identifies a task among all that there are, in all runtimes: see [`JoinHandle::id`](crate::JoinHandle::id).
-///
-/// No two tasks have the same one at the same time. When a task has ended and the last handle to it is gone, a later one may get
-/// its id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Id(NonZeroUsize);
-
-impl Id {
-    /// Of a task that was refused, which has no memory. Others' ids are addresses: even.
-    pub(super) fn of_refused() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(1);
-        Self(NonZeroUsize::new(NEXT.fetch_add(2, Relaxed)).expect("evbase: an odd number is not zero"))
-    }
-}
-
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
 }
 
 /// A waker of the task that counts no reference: for the length of a poll, during which home's reference stays. Its clones count
