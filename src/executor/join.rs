@@ -127,6 +127,7 @@ impl<T> JoinRef<T> {
     }
 
     /// Takes the output of a task that is complete.
+    #[inline]
     fn take(self) -> Result<T, JoinError> {
         assert!(
             self.task.state().is_complete(),
@@ -253,9 +254,8 @@ impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let is_finished = self.is_finished();
         if let Handle::Task(task) = &mut self.0
-            && !is_finished
+            && !task.task.state().is_complete()
             && task.register(cx.waker())
         {
             return Poll::Pending;

@@ -59,8 +59,9 @@ impl LocalTask {
         unsafe { self.task.local() }
     }
 
-    pub(super) fn run(&self) -> Run {
-        self.local().run()
+    /// Whether it was made abroad, and has not arrived.
+    pub(super) fn is_away(&self) -> bool {
+        self.local().is(Run::Away)
     }
 
     pub(super) fn slot(&self) -> u32 {
@@ -74,7 +75,7 @@ impl LocalTask {
 
     /// A new task has come from the inbox, whose reference becomes home's.
     pub(super) fn arrive(&self) {
-        debug_assert_eq!(self.run(), Run::Away);
+        debug_assert!(self.is_away());
         self.state().unpost();
         self.local().set_run(Run::Idle);
     }
@@ -93,13 +94,13 @@ impl LocalTask {
     #[inline]
     pub(super) fn wake(&self) -> bool {
         let local = self.local();
-        let run = local.run();
-        match run {
-            Run::Idle => local.set_run(Run::Queued),
-            Run::Running => local.set_run(Run::RunningWoken),
-            _ => {}
+        let idle = local.is(Run::Idle);
+        if idle {
+            local.set_run(Run::Queued);
+        } else if local.is(Run::Running) {
+            local.set_run(Run::RunningWoken);
         }
-        run == Run::Idle
+        idle
     }
 
     /// Polls the future of a queued task.
@@ -113,11 +114,11 @@ impl LocalTask {
     #[inline]
     pub(super) fn poll_with(&self, poll: impl FnOnce(&mut Context<'_>) -> Option<End>) -> Polled {
         let local = self.local();
-        assert_eq!(local.run(), Run::Queued, "evbase: only what is queued is polled");
+        assert!(local.is(Run::Queued), "evbase: only what is queued is polled");
         local.set_run(Run::Running);
         let waker = task_ref::borrowed_waker(self);
         match poll(&mut Context::from_waker(&waker)) {
-            None if local.run() == Run::RunningWoken => {
+            None if local.is(Run::RunningWoken) => {
                 local.set_run(Run::Queued);
                 Polled::Woken
             }
@@ -136,7 +137,7 @@ impl LocalTask {
     pub(super) fn cancel(&self) {
         let local = self.local();
         assert!(
-            matches!(local.run(), Run::Idle | Run::Queued),
+            local.is(Run::Idle) || local.is(Run::Queued),
             "evbase: only what waits is cancelled"
         );
         // The destructor may wake the task.
@@ -148,7 +149,7 @@ impl LocalTask {
 
     /// Publishes the output of a task that has ended, wakes who awaits the join handle, and gives home's reference back.
     pub(super) fn complete(self) {
-        debug_assert!(matches!(self.run(), Run::Done | Run::Failed));
+        debug_assert!(self.local().is(Run::Done) || self.local().is(Run::Failed));
         let Some(completed) = self.state().complete() else {
             // The reference has been given back in the same step.
             return mem::forget(self);

@@ -57,7 +57,7 @@ use gate::Node;
 use local_task::{LocalTask, Polled};
 use messages::Messages;
 use owned::Owned;
-use task::{End, Header, Run};
+use task::{End, Header};
 
 /// The counters of an executor: written at home, read on any thread.
 #[derive(Debug, Default)]
@@ -238,6 +238,7 @@ impl Executor {
                 }
             }
         });
+        self.running.set(None);
         self.inbox.counts().polls.add(polls.into());
         let mut ready = self.ready.borrow_mut();
         if ready.capacity() > READY_KEPT && ready.len() < ready.capacity() / 8 {
@@ -252,9 +253,7 @@ impl Executor {
             return self.cancel(task);
         }
         self.running.set(Some(task.id()));
-        let polled = task.poll();
-        self.running.set(None);
-        match polled {
+        match task.poll() {
             Polled::Pending => {}
             Polled::Woken => self.queue(task),
             Polled::Ended(end) => self.finish(task, end),
@@ -263,6 +262,7 @@ impl Executor {
 
     /// True when the root has ended. If there is none, somebody has woken the last one after its end.
     fn poll_root(&self, root: Option<&mut (dyn Root + '_)>) -> bool {
+        self.running.set(None);
         let mut done = false;
         let polled = self.root.poll_with(|cx| {
             done = root.is_some_and(|root| root.poll(cx));
@@ -302,7 +302,7 @@ impl Executor {
     unsafe fn receive_task(node: NonNull<Node>, home: &Executor) {
         // SAFETY: the caller's promise. The inbox's reference comes with the node, which is the task's first field.
         let task = unsafe { LocalTask::from_raw(node.cast()) };
-        if task.run() == Run::Away {
+        if task.is_away() {
             task.arrive();
             home.accept(task);
         } else {

@@ -48,20 +48,8 @@ pub(super) enum Run {
     Failed,
 }
 
-impl Run {
-    const ALL: [Run; 1 << RUN_BITS] = [
-        Run::Away,
-        Run::Idle,
-        Run::Queued,
-        Run::Running,
-        Run::RunningWoken,
-        Run::Done,
-        Run::Failed,
-        Run::Failed,
-    ];
-}
-
 const RUN_BITS: u32 = 3;
+const RUN: u32 = (1 << RUN_BITS) - 1;
 
 /// The part of a task that only home touches: what it does with the task, and the task's slot in [`Owned`](super::owned::Owned).
 /// Both in one word.
@@ -72,12 +60,12 @@ impl Local {
         Self(Cell::new(run as u32))
     }
 
-    pub(super) fn run(&self) -> Run {
-        Run::ALL[self.0.get() as usize % Run::ALL.len()]
+    pub(super) fn is(&self, run: Run) -> bool {
+        self.0.get() & RUN == run as u32
     }
 
     pub(super) fn set_run(&self, run: Run) {
-        self.0.set(self.0.get() >> RUN_BITS << RUN_BITS | run as u32);
+        self.0.set(self.0.get() & !RUN | run as u32);
     }
 
     pub(super) fn slot(&self) -> u32 {
@@ -85,7 +73,7 @@ impl Local {
     }
 
     pub(super) fn set_slot(&self, slot: u32) {
-        self.0.set(slot << RUN_BITS | self.run() as u32);
+        self.0.set(slot << RUN_BITS | self.0.get() & RUN);
     }
 }
 
@@ -272,7 +260,7 @@ impl<F: Future> Task<F> {
         // SAFETY: the caller's promise. `local` says which field is live: rule 3.
         unsafe {
             let task = Self::get(task);
-            let failed = task.header.local.run() == Run::Failed;
+            let failed = task.header.local.is(Run::Failed);
             task.stage.with_mut(|stage| {
                 *to.cast::<Option<Result<F::Output, Failure>>>() = Some(match failed {
                     false => Ok(ManuallyDrop::take(&mut (*stage).output)),
