@@ -53,7 +53,7 @@
 //!
 //! # Platforms
 //!
-//! Linux (epoll); macOS, FreeBSD, NetBSD, OpenBSD and DragonFly (kqueue); on 64-bit machines.
+//! Linux (epoll); macOS, FreeBSD, NetBSD, OpenBSD and DragonFly (kqueue) on 64-bit machines.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod base;
