@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
-use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use super::catch_panic;
@@ -163,10 +162,3 @@ impl fmt::Display for JoinError {
 }
 
 impl Error for JoinError {}
-
-/// [`io::ErrorKind::Other`], with the error inside.
-impl From<JoinError> for io::Error {
-    fn from(error: JoinError) -> Self {
-        Self::other(error)
-    }
-}
