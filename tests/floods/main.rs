@@ -9,7 +9,7 @@ mod support;
 
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -84,7 +84,7 @@ fn flood<W: FnMut() + Send>(is_bounded: bool, work: impl Fn(&Runtime) -> W + Syn
         let works: Vec<_> = (0..THREADS).map(|_| work(&runtime)).collect();
         let over = AtomicBool::new(false);
         let pace = pace(&runtime);
-        let (at_home, beside): (&'static Lateness, _) = (Box::leak(Box::new(Lateness::new())), Lateness::new());
+        let (at_home, beside) = (Arc::new(Lateness::new()), Lateness::new());
         let most = AtomicIsize::new(0);
         let before = heap_bytes();
         thread::scope(|scope| {
@@ -103,10 +103,11 @@ fn flood<W: FnMut() + Send>(is_bounded: bool, work: impl Fn(&Runtime) -> W + Syn
                     most.fetch_max(heap_bytes() - before, Relaxed);
                 }
             });
-            drop(runtime.spawner().spawn(async {
+            let lateness = at_home.clone();
+            drop(runtime.spawner().spawn(async move {
                 loop {
                     sleep(MS).await;
-                    at_home.next();
+                    lateness.next();
                 }
             }));
             thread::sleep(Duration::from_secs(seconds));
