@@ -85,25 +85,30 @@ fn a_slack_that_the_thread_has_set_itself_is_put_back() {
 #[test]
 fn a_sleep_of_two_seconds_is_no_ten_milliseconds_late_in_a_niced_process() {
     let _watchdog = watchdog();
-    let sleepers: Vec<_> = (0..4)
-        .map(|n| {
-            thread::spawn(move || {
-                // SAFETY: takes no pointer. On Linux it concerns the calling thread only.
-                assert_eq!(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) }, 0);
-                let length = 2000 * MS + n * 37 * MS;
-                let start = Instant::now();
-                Builder::new()
-                    .timer_slack(Duration::ZERO)
-                    .build()
-                    .unwrap()
-                    .block_on(sleep(length))
-                    .unwrap();
-                start.elapsed() - length
-            })
+    let sleeper = |n: u32| {
+        thread::spawn(move || {
+            // SAFETY: takes no pointer. On Linux it concerns the calling thread only.
+            assert_eq!(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) }, 0);
+            let length = 2000 * MS + n * 37 * MS;
+            let start = Instant::now();
+            Builder::new()
+                .timer_slack(Duration::ZERO)
+                .build()
+                .unwrap()
+                .block_on(sleep(length))
+                .unwrap();
+            start.elapsed() - length
         })
-        .collect();
-    let late: Vec<_> = sleepers.into_iter().map(|sleeper| sleeper.join().unwrap()).collect();
-    assert!(late.iter().any(|late| *late < 5 * MS), "{late:?}");
+    };
+    let mut late = Vec::new();
+    for _round in 0..8 {
+        let sleepers: Vec<_> = (0..4).map(sleeper).collect();
+        late.extend(sleepers.into_iter().map(|sleeper| sleeper.join().unwrap()));
+        if late.iter().any(|late| *late < 5 * MS) {
+            return;
+        }
+    }
+    panic!("{late:?}");
 }
 
 /// Counted in sleeps of the loop: a machine that is busy has fewer.
