@@ -38,6 +38,7 @@
 //! | spawning, at home | [`spawn_local`], [`Runtime::spawn_local`], [`LocalSpawner`] |
 //! | spawning, from anywhere | [`Spawner`], also for futures that are not `Send`: [`Spawner::spawn_with`] |
 //! | the end | [`Shutdown`], from any thread or a signal handler; [`Terminated`]; [`Runtime`] on what a drop does |
+//! | which task this is | [`task::id`] |
 //! | time | [`time`] |
 //! | descriptors and sockets | [`io::AsyncFd`], [`net`] |
 //! | blocking work | [`unblock()`] |
@@ -52,15 +53,8 @@
 //!
 //! # Platforms
 //!
-//! Linux (epoll); macOS, FreeBSD, NetBSD, OpenBSD and DragonFly (kqueue); on 64-bit machines.
+//! Linux (epoll); macOS, FreeBSD, NetBSD, OpenBSD and DragonFly (kqueue) on 64-bit machines.
 #![cfg_attr(docsrs, feature(doc_cfg))]
-
-// `base` works there, its tests pass on i686. This goes when `executor/free_list.rs` classes memory by sizes rounded up.
-#[cfg(not(target_pointer_width = "64"))]
-compile_error!(
-    "evbase runs on 64-bit platforms only, as yet: memory of ended tasks is kept by sizes in steps of 8 bytes, rounded down, \
-     which on others would give a task less than it needs"
-);
 
 pub mod base;
 mod executor;
@@ -69,6 +63,7 @@ pub mod io;
 pub mod net;
 mod runtime;
 mod sync;
+pub mod task;
 pub mod time;
 #[cfg(feature = "unblock")]
 mod unblock;

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::ptr;
 
 use super::Executor;
+use super::id::Id;
 use super::inbox::Inbox;
 use crate::sync::{Arc, thread_local};
 
@@ -51,4 +52,11 @@ pub(super) fn with<R>(inbox: *const Inbox, f: impl FnOnce(&Executor) -> R) -> Op
     // SAFETY: `set` was called on this thread, with an executor that stays until `set` is called again. `f` doesn't do that:
     // the callers' closures run no user code.
     Some(f(unsafe { &*current.executor }))
+}
+
+/// The task that the loop of this thread polls, or whose future it drops.
+pub(crate) fn running() -> Option<Id> {
+    let current = CURRENT.try_with(Cell::get).ok()?;
+    // SAFETY: as in `with`.
+    unsafe { current.executor.as_ref() }?.running.get()
 }

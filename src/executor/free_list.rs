@@ -4,18 +4,19 @@
 //! A block keeps its task's handle to the inbox, so that neither the next task nor its end has to count one. The inbox
 //! holds the shared list, so that is a cycle: home breaks it when it seals the gate.
 
-use std::alloc::Layout;
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
 use std::mem;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::task::{Header, dealloc_block};
-use crate::sync::{AtomicBool, Mutex};
+use super::gate::Node;
+use super::inbox::Inbox;
+use crate::sync::{Arc, AtomicBool, Mutex};
 
-/// The alignment of tasks.
-pub(super) const ALIGN: usize = 16;
-/// The step between size classes.
+/// The alignment of tasks: the gate uses the low bits of their addresses.
+const ALIGN: usize = 16;
+/// The step between size classes. The sizes of tasks are rounded up to it.
 const STEP: usize = 8;
 /// The memory of larger tasks goes back to the allocator.
 const LARGEST: usize = 512;
@@ -23,6 +24,53 @@ const LARGEST: usize = 512;
 const MOST_BYTES: usize = 256 << 10;
 /// How many blocks of a size home moves to the shared list at a time; it keeps as many itself. (A model has few.)
 const BATCH: usize = if cfg!(evbase_loom) { 1 } else { 64 };
+
+/// What each task begins with, and all that is left of one in a free list.
+#[repr(C)]
+pub(super) struct BlockHeader {
+    pub(super) node: Node,
+    pub(super) inbox: Arc<Inbox>,
+}
+
+/// The layout to allocate a `T` with, which begins with a [`BlockHeader`].
+pub(super) const fn layout_of<T>() -> Layout {
+    assert!(align_of::<T>() >= align_of::<BlockHeader>() && size_of::<T>() >= size_of::<BlockHeader>());
+    let align = if align_of::<T>() > ALIGN {
+        align_of::<T>()
+    } else {
+        ALIGN
+    };
+    match Layout::from_size_align(size_of::<T>().next_multiple_of(STEP), align) {
+        Ok(layout) => layout,
+        Err(_) => panic!("evbase: a task is too large"),
+    }
+}
+
+/// A new block, with a handle to the inbox in it. The layout is one of [`layout_of`].
+pub(super) fn allocate(layout: Layout, inbox: &Arc<Inbox>) -> NonNull<BlockHeader> {
+    // SAFETY: there is room for a `BlockHeader`; the rest of the block is not touched.
+    unsafe {
+        let block = NonNull::new(alloc(layout))
+            .unwrap_or_else(|| handle_alloc_error(layout))
+            .cast();
+        let header: *mut BlockHeader = block.as_ptr();
+        (&raw mut (*header).inbox).write(inbox.clone());
+        block
+    }
+}
+
+/// Frees a block, and its handle to the inbox.
+///
+/// # Safety
+///
+/// The caller owns the block, which was allocated with that layout; nothing but the handle to the inbox is left in it.
+pub(super) unsafe fn deallocate(block: NonNull<BlockHeader>, layout: Layout) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (&raw mut (*block.as_ptr()).inbox).drop_in_place();
+        dealloc(block.as_ptr().cast(), layout);
+    }
+}
 
 /// The list of home, which alone uses it.
 pub(super) struct FreeList(RefCell<SizeClasses>);
@@ -38,7 +86,7 @@ pub(super) struct SharedFreeList {
 
 struct SizeClasses {
     /// The blocks of size `n * STEP` are in list `n`. All are aligned to `ALIGN`.
-    lists: [Vec<NonNull<Header>>; LARGEST / STEP + 1],
+    lists: [Vec<NonNull<BlockHeader>>; LARGEST / STEP + 1],
     bytes: usize,
     most_bytes: usize,
 }
@@ -56,7 +104,7 @@ impl SizeClasses {
     }
 
     #[inline]
-    fn take(&mut self, class: usize) -> Option<NonNull<Header>> {
+    fn take(&mut self, class: usize) -> Option<NonNull<BlockHeader>> {
         let block = self.lists[class].pop()?;
         self.bytes -= class * STEP;
         Some(block)
@@ -64,7 +112,7 @@ impl SizeClasses {
 
     /// False: the list is full.
     #[inline]
-    fn put(&mut self, class: usize, block: NonNull<Header>) -> bool {
+    fn put(&mut self, class: usize, block: NonNull<BlockHeader>) -> bool {
         let has_room = self.bytes < self.most_bytes;
         if has_room {
             self.bytes += class * STEP;
@@ -81,7 +129,7 @@ impl FreeList {
 
     /// A block of that layout, if there is one. The handle to the inbox in it is valid.
     #[inline]
-    pub(super) fn take(&self, layout: Layout) -> Option<NonNull<Header>> {
+    pub(super) fn take(&self, layout: Layout) -> Option<NonNull<BlockHeader>> {
         self.0.borrow_mut().take(class(layout)?)
     }
 
@@ -92,7 +140,7 @@ impl FreeList {
     /// The caller owns the block, which was allocated with that layout, and gives it away. Nothing but its handle to the
     /// inbox is left in it; the inbox is that of this home, and has `shared`.
     #[inline]
-    pub(super) unsafe fn keep(&self, block: NonNull<Header>, layout: Layout, shared: &SharedFreeList) {
+    pub(super) unsafe fn keep(&self, block: NonNull<BlockHeader>, layout: Layout, shared: &SharedFreeList) {
         let classes = &mut *self.0.borrow_mut();
         let class = class(layout);
         if let Some(class) = class
@@ -102,7 +150,7 @@ impl FreeList {
         }
         if class.is_none_or(|class| !classes.put(class, block)) {
             // SAFETY: the caller's promise.
-            unsafe { dealloc_block(block, layout) };
+            unsafe { deallocate(block, layout) };
         }
     }
 }
@@ -116,7 +164,7 @@ impl SharedFreeList {
     }
 
     /// As [`FreeList::take`], on any thread.
-    pub(super) fn take(&self, layout: Layout) -> Option<NonNull<Header>> {
+    pub(super) fn take(&self, layout: Layout) -> Option<NonNull<BlockHeader>> {
         let class = class(layout)?;
         if self.wanted.load(Relaxed) {
             return None;
@@ -175,7 +223,7 @@ impl Drop for SizeClasses {
                 Layout::from_size_align(class * STEP, ALIGN).expect("evbase: blocks of this class have been allocated");
             for block in list.drain(..) {
                 // SAFETY: allocated with this layout, which is the class's, and given away to `FreeList::keep`.
-                unsafe { dealloc_block(block, layout) };
+                unsafe { deallocate(block, layout) };
             }
         }
     }

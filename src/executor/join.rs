@@ -1,18 +1,20 @@
 //! Handles to a task: to await it, to abort it.
 
-use std::any::Any;
-use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::mem::{self, ManuallyDrop};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker, ready};
 
+use super::id::Id;
 use super::inbox::Owner;
+use super::join_error::{Failure, JoinError};
 use super::state::Detached;
-use super::task::{Payload, RawTask};
+use super::task::Header;
+use super::task_ref::TaskRef;
 use super::{catch_panic, coop};
 
 /// Awaits the output of a task: `Ok`, or why there is none.
@@ -46,19 +48,15 @@ use super::{catch_panic, coop};
 /// assert_eq!(sum, 6);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct JoinHandle<T> {
-    /// `None`: refused by a runtime that is stopping.
-    task: Option<TaskRef>,
-    taken: bool,
-    output: PhantomData<T>,
-}
+pub struct JoinHandle<T>(Handle<T>);
 
-// SAFETY: what a handle moves between threads is the output, taken by whoever has it; the rest of a task is made for all
-// threads. `T: Send` makes the move sound.
-unsafe impl<T: Send> Send for JoinHandle<T> {}
-// SAFETY: a shared handle can abort and ask whether the task is finished, both of which are made for all threads; it
-// gives no access to a `T`.
-unsafe impl<T: Send> Sync for JoinHandle<T> {}
+enum Handle<T> {
+    Task(JoinRef<T>),
+    /// A runtime that is stopping has refused the task.
+    Refused(Id),
+    /// The output was taken.
+    Taken(Id),
+}
 
 impl<T> Unpin for JoinHandle<T> {}
 
@@ -82,46 +80,91 @@ impl<T> RefUnwindSafe for JoinHandle<T> {}
 /// ```
 #[derive(Clone)]
 pub struct AbortHandle {
+    /// `None`: refused, or its output was taken.
     task: Option<TaskRef>,
+    id: Id,
 }
 
-/// A counted reference to a task.
-struct TaskRef(RawTask);
+/// What a task's join handle has of it: a reference, and the right to the output.
+struct JoinRef<T> {
+    /// Not dropped where the state has taken it back.
+    task: ManuallyDrop<TaskRef>,
+    output: PhantomData<T>,
+}
 
-// SAFETY: only the state, the inbox and, for a join handle, the join cell are reached through it: all are made for all
-// threads. Freeing frees plain memory.
-unsafe impl Send for TaskRef {}
-// SAFETY: as for `Send`.
-unsafe impl Sync for TaskRef {}
+// SAFETY: what moves between threads is the output, taken by whoever has this; the rest of a task is made for all threads.
+// `T: Send` makes the move sound.
+unsafe impl<T: Send> Send for JoinRef<T> {}
+// SAFETY: a shared one only derefs to the `TaskRef`, which is made for all threads; it gives no access to a `T`.
+unsafe impl<T: Send> Sync for JoinRef<T> {}
 
-// As for `JoinHandle`.
-impl UnwindSafe for TaskRef {}
-impl RefUnwindSafe for TaskRef {}
-
-impl TaskRef {
-    fn is_complete(&self) -> bool {
-        // SAFETY: `self` holds a reference.
-        unsafe { self.0.state() }.is_complete()
+impl<T> JoinRef<T> {
+    /// Puts the waker into the join cell. False: the task has ended meanwhile.
+    fn register(&mut self, waker: &Waker) -> bool {
+        let state = self.task.state();
+        if state.has_join_waker() && !state.take_join_waker_back() {
+            return false;
+        }
+        // Clone and drop of a waker are user code: no reference into the cell is held meanwhile.
+        let waker = match self.replace_waker(None) {
+            Some(held) if held.will_wake(waker) => held,
+            _ => waker.clone(),
+        };
+        self.replace_waker(Some(waker));
+        let given = self.task.state().give_join_waker();
+        if !given {
+            drop(self.replace_waker(None));
+        }
+        given
     }
 
-    fn abort(&self) {
-        // SAFETY: `self` holds a reference.
-        unsafe { self.0.abort() }
+    /// While the join cell is the handle's: JOIN_WAKER is not set, or the state has just given the cell back.
+    fn replace_waker(&mut self, waker: Option<Waker>) -> Option<Waker> {
+        // SAFETY: the cell is the handle's, which has but one `JoinRef`, borrowed mutably.
+        self.task
+            .join_cell()
+            .with_mut(|cell| unsafe { mem::replace(&mut *cell, waker) })
+    }
+
+    /// Takes the output of a task that is complete.
+    #[inline]
+    fn take(self) -> Result<T, JoinError> {
+        assert!(
+            self.task.state().is_complete(),
+            "evbase: only a task that has ended has an output"
+        );
+        let mut this = ManuallyDrop::new(self);
+        let mut output = None::<Result<T, Failure>>;
+        // SAFETY: after COMPLETE the output is the join handle's, which has `T` from its construction. `this` is forgotten, so
+        // it is taken once, and its reference goes here.
+        let task = unsafe {
+            (this.task.vtable().take_output)(this.task.as_raw(), (&raw mut output).cast());
+            ManuallyDrop::take(&mut this.task)
+        };
+        let output = output.expect("evbase: a task that has ended has an output");
+        output.map_err(|failure| JoinError::new(failure, task.id()))
     }
 }
 
-impl Clone for TaskRef {
-    fn clone(&self) -> Self {
-        // SAFETY: `self` holds a reference.
-        unsafe { self.0.state() }.acquire();
-        Self(self.0)
-    }
-}
-
-impl Drop for TaskRef {
+/// Detaches the task.
+impl<T> Drop for JoinRef<T> {
     fn drop(&mut self) {
-        // SAFETY: gives the reference that `self` holds back.
-        unsafe { self.0.release() }
+        match self.task.state().detach() {
+            Detached::Gone => return,
+            Detached::WithWaker => {
+                let waker = self.replace_waker(None);
+                catch_panic::run(|| drop(waker));
+            }
+            Detached::Complete => {
+                let mut output = None::<Result<T, Failure>>;
+                // SAFETY: as in `take`.
+                unsafe { (self.task.vtable().take_output)(self.task.as_raw(), (&raw mut output).cast()) };
+                // A panic of its destructor ends here, as it does at home.
+                catch_panic::run(|| drop(output));
+            }
+        }
+        // SAFETY: the state has left the reference with the handle; this is the end of the one that holds it.
+        unsafe { ManuallyDrop::drop(&mut self.task) };
     }
 }
 
@@ -129,20 +172,41 @@ impl<T> JoinHandle<T> {
     /// # Safety
     ///
     /// The caller gives the join handle's reference away; the task's output is `T`.
-    pub(super) unsafe fn new(task: RawTask) -> Self {
-        Self {
-            task: Some(TaskRef(task)),
-            taken: false,
+    pub(super) unsafe fn new(task: NonNull<Header>) -> Self {
+        Self(Handle::Task(JoinRef {
+            // SAFETY: the caller's promise.
+            task: ManuallyDrop::new(unsafe { TaskRef::from_raw(task) }),
             output: PhantomData,
-        }
+        }))
     }
 
     /// A handle of a task that was refused.
     pub(crate) fn refused() -> Self {
-        Self {
-            task: None,
-            taken: false,
-            output: PhantomData,
+        Self(Handle::Refused(Id::of_refused()))
+    }
+
+    fn task(&self) -> Option<&TaskRef> {
+        match &self.0 {
+            Handle::Task(task) => Some(&task.task),
+            Handle::Refused(_) | Handle::Taken(_) => None,
+        }
+    }
+
+    /// The task's id. From any thread.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = evbase::Runtime::new()?;
+    /// let task = runtime.spawn_local(async { evbase::task::id() })?;
+    /// let id = task.id();
+    /// assert_eq!(runtime.block_on(task)??, id);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn id(&self) -> Id {
+        match &self.0 {
+            Handle::Task(task) => task.task.id(),
+            Handle::Refused(id) | Handle::Taken(id) => *id,
         }
     }
 
@@ -162,7 +226,7 @@ impl<T> JoinHandle<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn abort(&self) {
-        if let Some(task) = &self.task {
+        if let Some(task) = self.task() {
             task.abort();
         }
     }
@@ -170,64 +234,19 @@ impl<T> JoinHandle<T> {
     /// A handle that can only abort. It is `Send` and `Sync` whatever the output is.
     pub fn abort_handle(&self) -> AbortHandle {
         AbortHandle {
-            task: self.task.clone(),
+            task: self.task().cloned(),
+            id: self.id(),
         }
     }
 
     /// Whether the task has ended and its future is gone: then awaiting the handle doesn't wait. From any thread.
     pub fn is_finished(&self) -> bool {
-        self.task.as_ref().is_none_or(TaskRef::is_complete)
+        self.task().is_none_or(|task| task.state().is_complete())
     }
 
     /// What made the inbox of the task's executor, if that still exists.
     pub(crate) fn owner(&self) -> Option<Owner> {
-        // SAFETY: the handle holds a reference.
-        self.task.as_ref().and_then(|task| unsafe { task.0.inbox() }.owner())
-    }
-
-    /// Takes the output.
-    ///
-    /// # Safety
-    ///
-    /// The caller has seen that the task is complete, or there is none.
-    #[track_caller]
-    unsafe fn take(&mut self) -> Result<T, JoinError> {
-        assert!(!self.taken, "evbase: a JoinHandle was polled after it gave its output");
-        self.taken = true;
-        let Some(task) = &self.task else {
-            return Err(JoinError::cancelled());
-        };
-        let mut output = None;
-        // SAFETY: the caller's promise: after COMPLETE the output is the join handle's, which has `T` from its construction.
-        unsafe { task.0.take_output(&mut output) };
-        output.expect("evbase: a task that has ended has an output")
-    }
-
-    /// Puts the waker into the join cell. False: the task has ended meanwhile.
-    fn register(&mut self, waker: &Waker) -> bool {
-        let Some(TaskRef(task)) = &self.task else {
-            return false;
-        };
-        // SAFETY: the handle holds a reference. Between `take_join_waker_back` and `give_join_waker` the cell is the
-        // handle's, and `&mut self` makes this the only use of it.
-        unsafe {
-            let state = task.state();
-            if state.has_join_waker() && !state.take_join_waker_back() {
-                return false;
-            }
-            // Clone and drop of a waker are user code: no reference into the cell is held meanwhile.
-            let held = task.join_cell().with_mut(|cell| (*cell).take());
-            let waker = match held {
-                Some(held) if held.will_wake(waker) => held,
-                _ => waker.clone(),
-            };
-            task.join_cell().with_mut(|cell| *cell = Some(waker));
-            if state.give_join_waker() {
-                return true;
-            }
-            drop(task.join_cell().with_mut(|cell| (*cell).take()));
-            false
-        }
+        self.task().and_then(|task| task.inbox().owner())
     }
 }
 
@@ -235,42 +254,20 @@ impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if !self.is_finished() && self.register(cx.waker()) {
+        if let Handle::Task(task) = &mut self.0
+            && !task.task.state().is_complete()
+            && task.register(cx.waker())
+        {
             return Poll::Pending;
         }
         ready!(coop::spend(cx));
-        // SAFETY: `is_finished`, or `register`, has seen it.
-        Poll::Ready(unsafe { self.take() })
+        let id = self.id();
+        Poll::Ready(match mem::replace(&mut self.0, Handle::Taken(id)) {
+            Handle::Task(task) => task.take(),
+            Handle::Refused(id) => Err(JoinError::new(Failure::Cancelled, id)),
+            Handle::Taken(_) => panic!("evbase: a JoinHandle was polled after it gave its output"),
+        })
     }
-}
-
-impl<T> Drop for JoinHandle<T> {
-    fn drop(&mut self) {
-        let Some(held) = self.task.take() else {
-            return;
-        };
-        let TaskRef(task) = held;
-        // SAFETY: the handle holds a reference, given back by the drop of `held`, also if a destructor panics here.
-        unsafe {
-            match task.state().detach() {
-                Detached::Gone => std::mem::forget(held),
-                Detached::WithWaker => drop(task.join_cell().with_mut(|cell| (*cell).take())),
-                Detached::Complete if self.taken => {}
-                Detached::Complete => drop_untaken(task),
-            }
-        }
-    }
-}
-
-/// Drops an output that nobody took. A panic of its destructor ends here, as it does at home.
-///
-/// # Safety
-///
-/// The caller is the join handle, after COMPLETE.
-#[cold]
-unsafe fn drop_untaken(task: RawTask) {
-    // SAFETY: the caller's promise.
-    catch_panic::run(|| unsafe { task.drop_output() });
 }
 
 impl AbortHandle {
@@ -283,13 +280,19 @@ impl AbortHandle {
 
     /// As [`JoinHandle::is_finished`].
     pub fn is_finished(&self) -> bool {
-        self.task.as_ref().is_none_or(TaskRef::is_complete)
+        self.task.as_ref().is_none_or(|task| task.state().is_complete())
+    }
+
+    /// As [`JoinHandle::id`].
+    pub fn id(&self) -> Id {
+        self.id
     }
 }
 
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JoinHandle")
+            .field("id", &self.id())
             .field("is_finished", &self.is_finished())
             .finish_non_exhaustive()
     }
@@ -298,148 +301,8 @@ impl<T> fmt::Debug for JoinHandle<T> {
 impl fmt::Debug for AbortHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AbortHandle")
+            .field("id", &self.id())
             .field("is_finished", &self.is_finished())
             .finish_non_exhaustive()
     }
 }
-
-/// Why a task gave no output: it was cancelled, or it panicked.
-///
-/// # Examples
-///
-/// ```
-/// let runtime = evbase::Runtime::new()?;
-/// let task = runtime.spawn_local(async {
-///     if true {
-///         panic!("on purpose");
-///     }
-/// })?;
-/// let error = runtime.block_on(task)?.unwrap_err();
-/// assert!(error.is_panic());
-/// assert_eq!(error.to_string(), "the task panicked: on purpose");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub struct JoinError(Repr);
-
-enum Repr {
-    Cancelled,
-    Panicked(Box<Caught>),
-}
-
-/// A panic's payload; a panic of its own destructor is caught. The mutex is there for `Sync` only.
-struct Caught(Mutex<Option<Payload>>);
-
-impl Drop for Caught {
-    fn drop(&mut self) {
-        if let Some(payload) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            catch_panic::drop_payload(payload);
-        }
-    }
-}
-
-impl JoinError {
-    pub(super) fn cancelled() -> Self {
-        Self(Repr::Cancelled)
-    }
-
-    pub(super) fn panicked(payload: Payload) -> Self {
-        Self(Repr::Panicked(Box::new(Caught(Mutex::new(Some(payload))))))
-    }
-
-    /// The task was aborted, refused, or dropped when its runtime closed.
-    pub fn is_cancelled(&self) -> bool {
-        matches!(self.0, Repr::Cancelled)
-    }
-
-    /// The task's future panicked.
-    pub fn is_panic(&self) -> bool {
-        matches!(self.0, Repr::Panicked(_))
-    }
-
-    /// What the task's panic threw, for [`std::panic::resume_unwind`].
-    ///
-    /// # Panics
-    ///
-    /// If the task didn't panic: ask [`is_panic`](JoinError::is_panic) first, or use
-    /// [`try_into_panic`](JoinError::try_into_panic).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let runtime = evbase::Runtime::new()?;
-    /// let task = runtime.spawn_local(async {
-    ///     if true {
-    ///         panic!("on purpose");
-    ///     }
-    /// })?;
-    /// let payload = runtime.block_on(task)?.unwrap_err().into_panic();
-    /// assert_eq!(*payload.downcast::<&str>().unwrap(), "on purpose");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[track_caller]
-    pub fn into_panic(self) -> Box<dyn Any + Send + 'static> {
-        match self.try_into_panic() {
-            Ok(payload) => payload,
-            Err(_) => panic!("evbase: into_panic on the error of a task that was cancelled, not one that panicked"),
-        }
-    }
-
-    /// What the task's panic threw, or the error itself if the task didn't panic.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let runtime = evbase::Runtime::new()?;
-    /// let task = runtime.spawn_local(std::future::pending::<()>())?;
-    /// task.abort();
-    /// match runtime.block_on(task)?.unwrap_err().try_into_panic() {
-    ///     Ok(payload) => std::panic::resume_unwind(payload),
-    ///     Err(error) => assert!(error.is_cancelled()),
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send + 'static>, Self> {
-        match self.0 {
-            Repr::Panicked(mut caught) => {
-                let payload = caught.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-                Ok(payload.take().expect("a payload is taken once, with its error"))
-            }
-            Repr::Cancelled => Err(self),
-        }
-    }
-
-    /// The text that the panic was given, if it was text.
-    fn message(&self) -> Option<String> {
-        let Repr::Panicked(caught) = &self.0 else {
-            return None;
-        };
-        let payload = caught.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let payload = payload.as_deref()?;
-        (payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-            .or_else(|| payload.downcast_ref::<String>().cloned())
-    }
-}
-
-impl fmt::Debug for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.0, self.message()) {
-            (Repr::Cancelled, _) => f.write_str("JoinError::Cancelled"),
-            (Repr::Panicked(_), Some(text)) => write!(f, "JoinError::Panicked({text:?})"),
-            (Repr::Panicked(_), None) => f.write_str("JoinError::Panicked(..)"),
-        }
-    }
-}
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.0, self.message()) {
-            (Repr::Cancelled, _) => {
-                f.write_str("the task was cancelled: it was aborted, or its runtime stopped before it completed")
-            }
-            (Repr::Panicked(_), Some(text)) => write!(f, "the task panicked: {text}"),
-            (Repr::Panicked(_), None) => f.write_str("the task panicked"),
-        }
-    }
-}
-
-impl Error for JoinError {}

@@ -14,9 +14,12 @@ pub(crate) mod coop;
 pub(crate) mod current;
 mod free_list;
 mod gate;
+mod id;
 mod inbox;
 mod join;
+mod join_error;
 mod large;
+mod local_task;
 mod messages;
 mod owned;
 mod post;
@@ -24,6 +27,7 @@ mod post;
 mod post_models;
 mod state;
 mod task;
+mod task_ref;
 
 #[cfg(all(test, evbase_loom))]
 mod models;
@@ -33,23 +37,27 @@ mod tests;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
-use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::task::Context;
 
 pub(crate) use gate::{StopLevel, Stops};
+pub use id::Id;
 pub(crate) use inbox::{Inbox, Unpark};
-pub use join::{AbortHandle, JoinError, JoinHandle};
+pub use join::{AbortHandle, JoinHandle};
+pub use join_error::JoinError;
 pub(crate) use large::{Large, is_large};
 pub(crate) use post::{Coalescing, RunAtHome};
-pub(crate) use task::is_task_waker;
+pub(crate) use task_ref::is_task_waker;
 
 use crate::sync::Arc;
 use free_list::FreeList;
+use gate::Node;
+use local_task::{LocalTask, Polled};
 use messages::Messages;
 use owned::Owned;
-use task::{End, Local, RawTask, Run};
+use task::{End, Header};
 
 /// The counters of an executor: written at home, read on any thread.
 #[derive(Debug, Default)]
@@ -92,11 +100,13 @@ pub(crate) struct Executor {
     messages: Messages,
     /// Home has taken the gate's messages after a stop, which lets no new task in: all tasks that are to come are in `messages`.
     all_work_taken: Cell<bool>,
-    /// The tasks to poll, oldest first; `root` may be among them.
-    ready: RefCell<VecDeque<RawTask>>,
+    /// The tasks to poll, oldest first; `root` may be among them. They are in `owned`, which has a reference to each.
+    ready: RefCell<VecDeque<NonNull<Header>>>,
     owned: RefCell<Owned>,
     /// Stands for the future of `block_on`; its own future is never polled.
-    root: RawTask,
+    root: LocalTask,
+    /// The task whose future is being polled or dropped; not the root.
+    running: Cell<Option<Id>>,
     closing: Cell<bool>,
     free_list: FreeList,
 }
@@ -105,10 +115,11 @@ impl Executor {
     pub(crate) fn new(inbox: Arc<Inbox>) -> Self {
         let free_list = FreeList::new();
         let root = task::new_at_home(std::future::pending::<()>(), &inbox, &free_list);
-        // SAFETY: the task was just made; its join handle's reference goes with the handle, home's is kept in `root`.
-        unsafe {
+        // SAFETY: it was just made, with home's reference, which is kept, and the join handle's, which goes with the handle.
+        let root = unsafe {
             drop(JoinHandle::<()>::new(root));
-        }
+            LocalTask::from_raw(root)
+        };
         Self {
             inbox,
             messages: Messages::new(),
@@ -116,6 +127,7 @@ impl Executor {
             ready: RefCell::default(),
             owned: RefCell::default(),
             root,
+            running: Cell::new(None),
             closing: Cell::new(false),
             free_list,
         }
@@ -145,12 +157,10 @@ impl Executor {
             return Err(future);
         }
         let task = task::new_at_home(future, &self.inbox, &self.free_list);
-        // SAFETY: just made, with home's reference and the handle's; this is home, since `self` is not `Send`.
-        unsafe {
-            self.accept(task);
-            self.queue(task, task.local());
-            Ok(JoinHandle::new(task))
-        }
+        // SAFETY: it was just made, at home, with home's reference and the join handle's.
+        let (task, handle) = unsafe { (LocalTask::from_raw(task), JoinHandle::new(task)) };
+        self.accept(task);
+        Ok(handle)
     }
 
     /// Delivers a portion of what was sent: `limit` messages at most, oldest first. Returns the stop bits.
@@ -216,22 +226,19 @@ impl Executor {
                 };
                 polls += 1;
                 coop::refill();
-                if task == self.root {
-                    match root.as_deref_mut() {
-                        Some(root) => root_done = self.poll_root(root),
-                        // There is no root now: somebody woke the last one after its end.
-                        // SAFETY: home, which holds a reference to its root task.
-                        None => unsafe { self.root.local().set_run(Run::Idle) },
-                    }
+                if task == self.root.as_raw() {
+                    root_done = self.poll_root(root.as_deref_mut());
                 } else {
-                    // SAFETY: home; a task in the queue has its future, and `owned` has a reference to it.
-                    unsafe { self.poll_task(task) };
+                    // SAFETY: `owned` has a reference, until the task has ended and this is not used again.
+                    let task = unsafe { LocalTask::borrowed(task) };
+                    self.poll_task(&task);
                 }
                 if root_done || coop::is_spent() {
                     break;
                 }
             }
         });
+        self.running.set(None);
         self.inbox.counts().polls.add(polls.into());
         let mut ready = self.ready.borrow_mut();
         if ready.capacity() > READY_KEPT && ready.len() < ready.capacity() / 8 {
@@ -241,161 +248,102 @@ impl Executor {
         (polls, root_done)
     }
 
-    /// # Safety
-    ///
-    /// Home; the task's future lives and is not under poll.
-    unsafe fn poll_task(&self, task: RawTask) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if task.state().is_aborted() {
-                return self.cancel(task);
-            }
-            task.local().set_run(Run::Running);
-            match task.poll() {
-                None => self.suspend(task),
-                Some(end) => self.finish(task, end),
-            }
+    fn poll_task(&self, task: &LocalTask) {
+        if task.state().is_aborted() {
+            return self.cancel(task);
+        }
+        self.running.set(Some(task.id()));
+        match task.poll() {
+            Polled::Pending => {}
+            Polled::Woken => self.queue(task),
+            Polled::Ended(end) => self.finish(task, end),
         }
     }
 
-    /// True when the root has ended.
-    fn poll_root(&self, root: &mut dyn Root) -> bool {
-        // SAFETY: `self` holds a reference to its root task, and this is home. The waker is not dropped, and lives for
-        // the poll only.
-        unsafe {
-            self.root.local().set_run(Run::Running);
-            let waker = ManuallyDrop::new(self.root.borrowed_waker());
-            let done = root.poll(&mut Context::from_waker(&waker));
-            if done {
-                self.root.local().set_run(Run::Idle);
-            } else {
-                self.suspend(self.root);
-            }
-            done
+    /// True when the root has ended. If there is none, somebody has woken the last one after its end.
+    fn poll_root(&self, root: Option<&mut (dyn Root + '_)>) -> bool {
+        self.running.set(None);
+        let mut done = false;
+        let polled = self.root.poll_with(|cx| {
+            done = root.is_some_and(|root| root.poll(cx));
+            None
+        });
+        if polled == Polled::Woken {
+            self.queue(&self.root);
         }
+        done
     }
 
     /// Schedules the root, so that the next `run` polls it.
     pub(crate) fn wake_root(&self) {
-        // SAFETY: home, which holds a reference to its root task.
-        unsafe { self.wake(self.root) };
-    }
-
-    /// After a poll that answered Pending: queues the task again if it was woken during the poll.
-    ///
-    /// # Safety
-    ///
-    /// Home; the task's future lives.
-    unsafe fn suspend(&self, task: RawTask) {
-        // SAFETY: the caller's promise.
-        let local = unsafe { task.local() };
-        if local.run() == Run::RunningWoken && !self.closing.get() {
-            self.queue(task, local);
-        } else {
-            local.set_run(Run::Idle);
-        }
-    }
-
-    fn queue(&self, task: RawTask, local: &Local) {
-        local.set_run(Run::Queued);
-        self.ready.borrow_mut().push_back(task);
+        self.wake(&self.root);
     }
 
     /// Schedules a task.
-    ///
-    /// # Safety
-    ///
-    /// Home; somebody holds a reference to the task during the call.
-    unsafe fn wake(&self, task: RawTask) {
-        // SAFETY: the caller's promise.
-        let local = unsafe { task.local() };
-        match local.run() {
-            Run::Idle if !self.closing.get() => self.queue(task, local),
-            Run::Running => local.set_run(Run::RunningWoken),
-            // It is queued; or it has ended, or will be cancelled; or it is in the inbox, and will be queued from there.
-            _ => {}
+    fn wake(&self, task: &LocalTask) {
+        if task.wake() {
+            self.queue(task);
         }
     }
 
-    /// Home has taken a task from the inbox: it is new, or was woken or aborted abroad.
-    ///
-    /// # Safety
-    ///
-    /// Home; the caller has the inbox's reference, and gives it away.
-    unsafe fn receive_task(&self, task: RawTask) {
-        // SAFETY: the inbox's reference keeps the task until `State::unpost_and_release` gives it back. After that the task may be
-        // used only if home has another one, which it has while the future lives: so `run` is read first.
-        unsafe {
-            match task.local().run() {
-                Run::Away => {
-                    // The inbox's reference becomes home's.
-                    task.state().unpost();
-                    self.accept(task);
-                    if self.closing.get() {
-                        self.cancel(task);
-                    } else {
-                        self.queue(task, task.local());
-                    }
-                }
-                Run::Done | Run::Failed => {
-                    if task.state().unpost_and_release() {
-                        task.free();
-                    }
-                }
-                _ => {
-                    // Never the last one: home has its own.
-                    task.state().unpost_and_release();
-                    self.wake(task);
-                }
-            }
-        }
-    }
-
-    /// Adds a new task to `owned`.
-    ///
-    /// # Safety
-    ///
-    /// Home; the caller has home's reference, and gives it away.
+    /// Puts a task that is `Queued` into the ready queue, unless home is closing and polls no more.
     #[inline]
-    unsafe fn accept(&self, task: RawTask) {
-        // SAFETY: the caller's promise.
-        unsafe { self.owned.borrow_mut().insert(task) };
-        self.inbox.counts().accepted.add(1);
-    }
-
-    /// Drops the task's future and completes it.
-    ///
-    /// # Safety
-    ///
-    /// Home; the task's future lives and is not under poll; the task is not in the ready queue.
-    unsafe fn cancel(&self, task: RawTask) {
-        // SAFETY: the caller's promise. The destructor may wake the task: `Running` keeps that from queueing it.
-        unsafe {
-            task.local().set_run(Run::Running);
-            task.cancel();
-            self.finish(task, End::Cancelled);
+    fn queue(&self, task: &LocalTask) {
+        if !self.closing.get() {
+            self.ready.borrow_mut().push_back(task.as_raw());
         }
     }
 
-    /// Counts the end of a task, and completes it.
+    /// Delivers a task from the inbox: it is new, or was woken or aborted abroad.
     ///
     /// # Safety
     ///
-    /// Home; the future was just replaced by the output; the task is not in the ready queue.
-    unsafe fn finish(&self, task: RawTask, end: End) {
+    /// `node` is a task's, taken from the gate by home, whose executor is `home`.
+    unsafe fn receive_task(node: NonNull<Node>, home: &Executor) {
+        // SAFETY: the caller's promise. The inbox's reference comes with the node, which is the task's first field.
+        let task = unsafe { LocalTask::from_raw(node.cast()) };
+        if task.is_away() {
+            task.arrive();
+            home.accept(task);
+        } else {
+            home.wake(&task);
+            task.give_back();
+        }
+    }
+
+    /// Takes a new task, with home's reference: queues it or, if home is closing, cancels it.
+    #[inline]
+    fn accept(&self, task: LocalTask) {
+        self.inbox.counts().accepted.add(1);
+        self.wake(&task);
+        let raw = task.as_raw();
+        self.owned.borrow_mut().insert(task);
+        if self.closing.get() {
+            // SAFETY: `owned` has the reference, until the task has ended and this is not used again.
+            let task = unsafe { LocalTask::borrowed(raw) };
+            self.cancel(&task);
+        }
+    }
+
+    /// Drops the future of a task that waits, and completes the task.
+    fn cancel(&self, task: &LocalTask) {
+        self.running.set(Some(task.id()));
+        task.cancel();
+        self.running.set(None);
+        self.finish(task, End::Cancelled);
+    }
+
+    /// Counts the end of a task, and completes it: its reference, which `owned` held until here, goes.
+    fn finish(&self, task: &LocalTask, end: End) {
         let counts = self.inbox.counts();
-        let (count, run) = match end {
-            End::Completed => (&counts.completed, Run::Done),
-            End::Cancelled => (&counts.cancelled, Run::Failed),
-            End::Panicked => (&counts.panicked, Run::Failed),
+        let count = match end {
+            End::Completed => &counts.completed,
+            End::Cancelled => &counts.cancelled,
+            End::Panicked => &counts.panicked,
         };
         count.add(1);
-        // SAFETY: the caller's promise; home's reference, which `owned` held until here, is given back by `complete`.
-        unsafe {
-            task.local().set_run(run);
-            self.owned.borrow_mut().remove(task);
-            task.complete();
-        }
+        let task = self.owned.borrow_mut().remove(task);
+        task.complete();
     }
 
     /// The first step of the end: from here on, home accepts and queues no task. Not within a poll.
@@ -412,8 +360,7 @@ impl Executor {
             let Some(task) = self.owned.borrow_mut().any() else {
                 break;
             };
-            // SAFETY: home, outside of any poll, and the ready queue is empty for good.
-            unsafe { self.cancel(task) };
+            self.cancel(&task);
         }
     }
 
@@ -432,18 +379,6 @@ impl Executor {
         self.messages.fill(last);
         self.deliver_taken(&go_on);
         self.inbox.shared_free_list().close();
-    }
-}
-
-impl Drop for Executor {
-    fn drop(&mut self) {
-        // SAFETY: home has a reference to the root task, whose future has nothing to drop, and gives it back here. Wakers of
-        // the root may live on: they find it complete.
-        unsafe {
-            self.root.local().set_run(Run::Failed);
-            self.root.cancel();
-            self.root.complete();
-        }
     }
 }
 

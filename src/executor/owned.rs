@@ -2,9 +2,11 @@
 //!
 //! When seven of eight slots are free, the tasks move together, and the rest of the memory is freed.
 
-use std::ptr;
+use std::mem::{self, ManuallyDrop};
+use std::ptr::{self, NonNull};
 
-use super::task::{Header, MOST_SLOTS, RawTask};
+use super::local_task::LocalTask;
+use super::task::{Header, MOST_SLOTS};
 
 /// Up to this many slots, the table keeps its memory.
 const KEPT: usize = 1024;
@@ -30,10 +32,10 @@ impl Slot {
     }
 
     /// The task; or, of a free slot, the next free one.
-    fn get(self) -> Result<RawTask, Option<u32>> {
+    fn get(self) -> Result<NonNull<Header>, Option<u32>> {
         match self.0.addr() {
             odd if odd & 1 == 1 => Err((odd >> 1).checked_sub(1).map(|next| next as u32)),
-            _ => RawTask::from_raw(self.0).ok_or(None),
+            _ => NonNull::new(self.0).ok_or(None),
         }
     }
 }
@@ -44,12 +46,8 @@ impl Owned {
     }
 
     /// Adds a task, and tells it its slot.
-    ///
-    /// # Safety
-    ///
-    /// Home; the caller gives home's reference to the task away, until it removes the task.
     #[inline]
-    pub(super) unsafe fn insert(&mut self, task: RawTask) {
+    pub(super) fn insert(&mut self, task: LocalTask) {
         self.len += 1;
         let slot = match self.free {
             Some(slot) => {
@@ -58,42 +56,43 @@ impl Owned {
                     unreachable!("evbase: the list of free slots names one with a task")
                 };
                 self.free = next;
-                *entry = Slot(task.as_raw());
+                *entry = Slot(task.as_raw().as_ptr());
                 slot
             }
             None => {
                 let slot = u32::try_from(self.slots.len()).ok().filter(|slot| *slot < MOST_SLOTS);
-                self.slots.push(Slot(task.as_raw()));
+                self.slots.push(Slot(task.as_raw().as_ptr()));
                 slot.expect("evbase: too many tasks: there is room for 2^29")
             }
         };
-        // SAFETY: the caller's promise.
-        unsafe { task.local().set_slot(slot) };
+        task.set_slot(slot);
+        // Its reference is the table's now.
+        mem::forget(task);
     }
 
-    /// Removes a task, and gives its reference to the caller.
-    ///
-    /// # Safety
-    ///
-    /// Home; the task is in the table.
+    /// Removes a task, and gives the reference to the caller.
     #[inline]
-    pub(super) unsafe fn remove(&mut self, task: RawTask) {
-        // SAFETY: the caller's promise.
-        let slot = unsafe { task.local() }.slot();
-        self.slots[slot as usize] = Slot::free(self.free);
+    pub(super) fn remove(&mut self, task: &LocalTask) -> LocalTask {
+        let slot = task.slot();
+        let entry = &mut self.slots[slot as usize];
+        assert!(entry.0 == task.as_raw().as_ptr(), "evbase: a task knows its slot");
+        *entry = Slot::free(self.free);
         self.free = Some(slot);
         self.len -= 1;
         // Looking now and then is enough.
         if self.len.is_multiple_of(KEPT / 8) {
             self.compact_if_sparse();
         }
+        // SAFETY: the table had a reference to the task, and is at home as the `LocalTask` is that it got it from.
+        unsafe { LocalTask::from_raw(task.as_raw()) }
     }
 
     /// One of the tasks, if there is one; free slots at the end of the table go.
-    pub(super) fn any(&mut self) -> Option<RawTask> {
+    pub(super) fn any(&mut self) -> Option<ManuallyDrop<LocalTask>> {
         while let Some(slot) = self.slots.last() {
             if let Ok(task) = slot.get() {
-                return Some(task);
+                // SAFETY: this is home, as in `remove`; the table has a reference until the caller removes the task.
+                return Some(unsafe { LocalTask::borrowed(task) });
             }
             self.slots.pop();
             // The list may name the slot that was just popped. It begins anew: slots that were in it are popped later.
@@ -113,8 +112,8 @@ impl Owned {
         self.slots.shrink_to(KEPT);
         for (slot, task) in self.slots.iter().enumerate() {
             if let Ok(task) = task.get() {
-                // SAFETY: home, where `remove` is called; the table has a reference to each task in it.
-                unsafe { task.local().set_slot(slot as u32) };
+                // SAFETY: this is home, as in `remove`; the table has a reference to each task in it.
+                unsafe { LocalTask::borrowed(task) }.set_slot(slot as u32);
             }
         }
     }

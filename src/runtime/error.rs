@@ -7,7 +7,7 @@ use std::thread::{self, ThreadId};
 
 use parking_lot::Mutex;
 
-use crate::executor::Large;
+use crate::executor::{JoinError, Large};
 
 /// Why a runtime could not be driven.
 ///
@@ -229,4 +229,11 @@ fn forked(f: &mut fmt::Formatter<'_>) -> fmt::Result {
 
 fn thread_exiting(f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str("the thread is exiting, and can't be a runtime's home any more; use one that goes on")
+}
+
+/// [`io::ErrorKind::Other`], with the error inside.
+impl From<JoinError> for io::Error {
+    fn from(error: JoinError) -> Self {
+        Self::other(error)
+    }
 }

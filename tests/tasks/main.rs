@@ -6,6 +6,7 @@ mod support;
 #[cfg(feature = "net")]
 mod budget;
 mod fairness;
+mod ids;
 mod join_handle;
 mod large_futures;
 mod no_lost_wakeups;

@@ -1,0 +1,35 @@
+//! Tasks: who they are.
+
+pub use crate::executor::Id;
+
+use crate::executor;
+
+/// The id of the task that is running: see [`try_id`].
+///
+/// # Panics
+///
+/// Where no task is running.
+///
+/// # Examples
+///
+/// ```
+/// use evbase::task;
+///
+/// let runtime = evbase::Runtime::new()?;
+/// let one = runtime.spawn_local(async { task::id() })?;
+/// let other = runtime.spawn_local(async { task::id() })?;
+/// let id = one.id();
+/// assert_ne!(id, other.id());
+/// assert_eq!(runtime.block_on(one)??, id);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[track_caller]
+pub fn id() -> Id {
+    try_id().expect("evbase: task::id was called outside of a task")
+}
+
+/// The id of the task whose future is being polled or dropped, in the loop that runs on this thread; `None` where there is none: in
+/// the future of [`block_on`](crate::Runtime::block_on), and outside of a loop.
+pub fn try_id() -> Option<Id> {
+    executor::current::running()
+}
