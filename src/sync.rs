@@ -1,7 +1,7 @@
 //! The synchronisation primitives, from `std` and `parking_lot` or, in a model, from `loom`.
 //!
-//! What the models run takes them from here: the gate, a task's state, the join cell, the bell, binding, termination. Counters
-//! that nothing synchronises with use `std` directly.
+//! What the models run takes them from here: the gate, a task's state, the join cell, the shared free list, bells, binding,
+//! termination. Counters that nothing synchronises with use `std` directly.
 
 #[cfg(not(evbase_loom))]
 mod imp {

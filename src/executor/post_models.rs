@@ -45,10 +45,10 @@ fn reset(timer: &Arc<Coalescing<Deadline>>, inbox: &Inbox, deadline: usize) {
     Coalescing::post(timer, inbox);
 }
 
-/// Several resets ∥ deliveries, and the drop: the last one is what counts. Two threads, three preemptions.
+/// Several resets ∥ deliveries, and the drop: the last one is what counts. Two threads, four preemptions.
 #[test]
 fn the_last_reset_arrives() {
-    model(3, || {
+    model(4, || {
         let (home, inbox) = Home::new();
         let (timer, armed) = timer();
         let abroad = thread::spawn(move || {
@@ -84,10 +84,10 @@ fn two_who_send_at_once_are_both_seen() {
     });
 }
 
-/// Resets ∥ close: each message is delivered or refused, and none is leaked. Two threads, four preemptions.
+/// Resets ∥ close: each message is delivered or refused, and none is leaked. Two threads, five preemptions.
 #[test]
 fn a_reset_that_meets_the_end_is_freed() {
-    model(4, || {
+    model(5, || {
         let (home, inbox) = Home::new();
         let (timer, _) = timer();
         let abroad = thread::spawn(move || {

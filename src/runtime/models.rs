@@ -72,10 +72,10 @@ fn everyone_who_waits_for_the_end_is_told() {
     });
 }
 
-/// Unbound: two threads that drive or drop ∥ one that asks who is home. Three threads, three preemptions.
+/// Unbound: two threads that drive or drop ∥ one that asks who is home. Three threads, four preemptions.
 #[test]
 fn one_thread_becomes_home_and_gets_the_base() {
-    model(3, || {
+    model(4, || {
         let base = Arc::new(AtomicUsize::new(0));
         let binding = Arc::new(Binding::new(base.clone()));
         let threads: Vec<_> = [1, 2]
@@ -174,10 +174,10 @@ fn a_home_outside_its_loop_hears_each_stop() {
 }
 
 /// Bell: a thread that waits for the end of a runtime without a home ∥ one that was going to wait, too, but asks for a stop and
-/// goes. Two threads, three preemptions.
+/// goes. Two threads, five preemptions.
 #[test]
 fn a_bell_that_nobody_answers_keeps_no_other_from_being_rung() {
-    model(3, || {
+    model(5, || {
         let (inbox, bells) = outside();
         let leaver = {
             let (inbox, bells) = (inbox.clone(), bells.clone());
