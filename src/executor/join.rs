@@ -134,15 +134,19 @@ impl<T> JoinRef<T> {
             "evbase: only a task that has ended has an output"
         );
         let mut this = ManuallyDrop::new(self);
-        let mut output = None::<Result<T, Failure>>;
-        // SAFETY: after COMPLETE the output is the join handle's, which has `T` from its construction. `this` is forgotten, so
-        // it is taken once, and its reference goes here.
-        let task = unsafe {
-            (this.task.vtable().take_output)(this.task.as_raw(), (&raw mut output).cast());
-            ManuallyDrop::take(&mut this.task)
-        };
-        let output = output.expect("evbase: a task that has ended has an output");
+        // SAFETY: the task is complete. `this` is forgotten, so the output is taken once, and its reference goes here.
+        let (output, task) = unsafe { (this.read_output(), ManuallyDrop::take(&mut this.task)) };
         output.map_err(|failure| JoinError::new(failure, task.id()))
+    }
+
+    /// # Safety
+    ///
+    /// The task is complete; once.
+    unsafe fn read_output(&mut self) -> Result<T, Failure> {
+        let mut output = None;
+        // SAFETY: after COMPLETE the output is the join handle's, which has `T` from its construction.
+        unsafe { (self.task.vtable().take_output)(self.task.as_raw(), (&raw mut output).cast()) };
+        output.expect("evbase: a task that has ended has an output")
     }
 }
 
@@ -156,9 +160,8 @@ impl<T> Drop for JoinRef<T> {
                 catch_panic::run(|| drop(waker));
             }
             Detached::Complete => {
-                let mut output = None::<Result<T, Failure>>;
-                // SAFETY: as in `take`.
-                unsafe { (self.task.vtable().take_output)(self.task.as_raw(), (&raw mut output).cast()) };
+                // SAFETY: the task is complete, and nobody has taken the output: `take` forgets its `JoinRef`.
+                let output = unsafe { self.read_output() };
                 // A panic of its destructor ends here, as it does at home.
                 catch_panic::run(|| drop(output));
             }

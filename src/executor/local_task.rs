@@ -54,8 +54,8 @@ impl LocalTask {
     }
 
     fn local(&self) -> &Local {
-        // SAFETY: this is home: `self` is not `Send`. Below, nothing is changed once the task is `Done` or `Failed`, unless the
-        // state says that it is not complete.
+        // SAFETY: this is home: `self` is not `Send`. COMPLETE is set by `complete`, which gives the `LocalTask` away, and what
+        // others do with a task that is `Done` or `Failed` changes nothing.
         unsafe { self.task.local() }
     }
 

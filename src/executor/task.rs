@@ -49,7 +49,7 @@ pub(super) enum Run {
 }
 
 const RUN_BITS: u32 = 3;
-const RUN: u32 = (1 << RUN_BITS) - 1;
+const RUN_MASK: u32 = (1 << RUN_BITS) - 1;
 
 /// The part of a task that only home touches: what it does with the task, and the task's slot in [`Owned`](super::owned::Owned).
 /// Both in one word.
@@ -61,11 +61,11 @@ impl Local {
     }
 
     pub(super) fn is(&self, run: Run) -> bool {
-        self.0.get() & RUN == run as u32
+        self.0.get() & RUN_MASK == run as u32
     }
 
     pub(super) fn set_run(&self, run: Run) {
-        self.0.set(self.0.get() & !RUN | run as u32);
+        self.0.set(self.0.get() & !RUN_MASK | run as u32);
     }
 
     pub(super) fn slot(&self) -> u32 {
@@ -73,7 +73,7 @@ impl Local {
     }
 
     pub(super) fn set_slot(&self, slot: u32) {
-        self.0.set(slot << RUN_BITS | self.0.get() & RUN);
+        self.0.set(slot << RUN_BITS | self.0.get() & RUN_MASK);
     }
 }
 
