@@ -8,7 +8,17 @@ mod imp {
     pub(crate) use std::cell::Cell;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
     pub(crate) use std::sync::{Arc, OnceLock};
-    pub(crate) use std::thread_local;
+
+    /// A `Cell` of each thread. Const and without a destructor: reading it is a plain load, and destructors of other
+    /// thread-locals can use it.
+    macro_rules! thread_cell {
+        ($name:ident: $type:ty = $value:expr) => {
+            std::thread_local! {
+                static $name: std::cell::Cell<$type> = const { std::cell::Cell::new($value) };
+            }
+        };
+    }
+    pub(crate) use thread_cell;
 
     pub(crate) use parking_lot::Mutex;
 
@@ -40,7 +50,16 @@ mod imp {
     pub(crate) use loom::cell::{Cell, UnsafeCell};
     pub(crate) use loom::sync::Arc;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
-    pub(crate) use loom::thread_local;
+
+    /// loom's thread-locals are made at run time.
+    macro_rules! thread_cell {
+        ($name:ident: $type:ty = $value:expr) => {
+            loom::thread_local! {
+                static $name: std::cell::Cell<$type> = std::cell::Cell::new($value);
+            }
+        };
+    }
+    pub(crate) use thread_cell;
 
     /// loom's `Mutex` behind the interface of parking_lot's.
     #[derive(Debug, Default)]

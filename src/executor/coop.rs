@@ -3,10 +3,9 @@
 //! Every future of this crate spends a unit before it returns Ready, and returns Pending if none is left. The executor gives a
 //! full budget to each poll of a task or a root; outside of these nothing is spent.
 
-use std::cell::Cell;
 use std::task::{Context, Poll};
 
-use crate::sync::thread_local;
+use crate::sync::thread_cell;
 
 /// How many units a poll has.
 const BUDGET: u32 = 128;
@@ -18,17 +17,8 @@ const FULL: u32 = BUDGET + MOST_REFUSALS;
 /// The value while no task is being polled.
 const OUTSIDE: u32 = 0;
 
-// What is left: `MOST_REFUSALS` plus the units; below that, refusals. Without a destructor, so that destructors of other
-// thread-locals can use it.
-#[cfg(not(evbase_loom))]
-thread_local! {
-    static LEFT: Cell<u32> = const { Cell::new(OUTSIDE) };
-}
-
-#[cfg(evbase_loom)]
-thread_local! {
-    static LEFT: Cell<u32> = Cell::new(OUTSIDE);
-}
+// What is left: `MOST_REFUSALS` plus the units; below that, refusals.
+thread_cell!(LEFT: u32 = OUTSIDE);
 
 /// Spends one unit. With none left this wakes the task and is Pending: the caller returns that, and so yields.
 #[inline]

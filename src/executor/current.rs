@@ -4,9 +4,8 @@ use std::cell::Cell;
 use std::ptr;
 
 use super::Executor;
-use super::id::Id;
 use super::inbox::Inbox;
-use crate::sync::{Arc, thread_local};
+use crate::sync::{Arc, thread_cell};
 
 #[derive(Clone, Copy)]
 struct Current {
@@ -14,18 +13,7 @@ struct Current {
     executor: *const Executor,
 }
 
-#[cfg(not(evbase_loom))]
-thread_local! {
-    // Const and without a destructor: reading it is a plain load, and destructors of other thread-locals can read it.
-    static CURRENT: Cell<Current> = const {
-        Cell::new(Current { inbox: ptr::null(), executor: ptr::null() })
-    };
-}
-
-#[cfg(evbase_loom)]
-thread_local! {
-    static CURRENT: Cell<Current> = Cell::new(Current { inbox: ptr::null(), executor: ptr::null() });
-}
+thread_cell!(CURRENT: Current = Current { inbox: ptr::null(), executor: ptr::null() });
 
 /// Says in the loop of which executor this thread is from now on.
 ///
@@ -52,11 +40,4 @@ pub(super) fn with<R>(inbox: *const Inbox, f: impl FnOnce(&Executor) -> R) -> Op
     // SAFETY: `set` was called on this thread, with an executor that stays until `set` is called again. `f` doesn't do that:
     // the callers' closures run no user code.
     Some(f(unsafe { &*current.executor }))
-}
-
-/// The task that the loop of this thread polls, or whose future it drops.
-pub(crate) fn running() -> Option<Id> {
-    let current = CURRENT.try_with(Cell::get).ok()?;
-    // SAFETY: as in `with`.
-    unsafe { current.executor.as_ref() }?.running.get()
 }

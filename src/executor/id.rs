@@ -1,13 +1,16 @@
-//! The ids of tasks.
+//! The ids of tasks, and which task a thread is in.
 
+use std::cell::Cell;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use crate::sync::thread_cell;
+
 /// Identifies a task among all that there are, in all runtimes: see [`JoinHandle::id`](crate::JoinHandle::id).
 ///
-/// No two tasks have the same one at the same time. When a task has ended and the last handle to it is gone, a later one may get
-/// its id.
+/// No two tasks have the same one at the same time. When a task has ended, and its output was taken or its handles are gone, a
+/// later one may get its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id(NonZeroUsize);
 
@@ -28,4 +31,26 @@ impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+thread_cell!(RUNNING: Option<Id> = None);
+
+/// Runs `code`, which polls or drops the future of that task, or of a root, which is none. It doesn't panic.
+#[inline]
+pub(super) fn while_running<R>(task: Option<Id>, code: impl FnOnce() -> R) -> R {
+    // Not `None` if another runtime is driven, or closed, within a poll of a task of this thread.
+    let outer = replace(task);
+    let result = code();
+    replace(outer);
+    result
+}
+
+/// The task whose future this thread polls or drops: the innermost one.
+pub(crate) fn running() -> Option<Id> {
+    RUNNING.try_with(Cell::get).unwrap_or(None)
+}
+
+fn replace(task: Option<Id>) -> Option<Id> {
+    // On some platforms this thread-local is gone while the thread exits: no task is known then.
+    RUNNING.try_with(|running| running.replace(task)).unwrap_or(None)
 }

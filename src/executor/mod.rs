@@ -44,6 +44,7 @@ use std::task::Context;
 
 pub(crate) use gate::{StopLevel, Stops};
 pub use id::Id;
+pub(crate) use id::running;
 pub(crate) use inbox::{Inbox, Unpark};
 pub use join::{AbortHandle, JoinHandle};
 pub use join_error::JoinError;
@@ -100,13 +101,11 @@ pub(crate) struct Executor {
     messages: Messages,
     /// Home has taken the gate's messages after a stop, which lets no new task in: all tasks that are to come are in `messages`.
     all_work_taken: Cell<bool>,
-    /// The tasks to poll, oldest first; `root` may be among them. They are in `owned`, which has a reference to each.
+    /// The tasks to poll, oldest first. `owned` has a reference to each; or it is `root`.
     ready: RefCell<VecDeque<NonNull<Header>>>,
     owned: RefCell<Owned>,
     /// Stands for the future of `block_on`; its own future is never polled.
     root: LocalTask,
-    /// The task whose future is being polled or dropped; not the root.
-    running: Cell<Option<Id>>,
     closing: Cell<bool>,
     free_list: FreeList,
 }
@@ -127,7 +126,6 @@ impl Executor {
             ready: RefCell::default(),
             owned: RefCell::default(),
             root,
-            running: Cell::new(None),
             closing: Cell::new(false),
             free_list,
         }
@@ -238,7 +236,6 @@ impl Executor {
                 }
             }
         });
-        self.running.set(None);
         self.inbox.counts().polls.add(polls.into());
         let mut ready = self.ready.borrow_mut();
         if ready.capacity() > READY_KEPT && ready.len() < ready.capacity() / 8 {
@@ -252,8 +249,7 @@ impl Executor {
         if task.state().is_aborted() {
             return self.cancel(task);
         }
-        self.running.set(Some(task.id()));
-        match task.poll() {
+        match id::while_running(Some(task.id()), || task.poll()) {
             Polled::Pending => {}
             Polled::Woken => self.queue(task),
             Polled::Ended(end) => self.finish(task, end),
@@ -262,10 +258,9 @@ impl Executor {
 
     /// True when the root has ended. If there is none, somebody has woken the last one after its end.
     fn poll_root(&self, root: Option<&mut (dyn Root + '_)>) -> bool {
-        self.running.set(None);
         let mut done = false;
         let polled = self.root.poll_with(|cx| {
-            done = root.is_some_and(|root| root.poll(cx));
+            done = id::while_running(None, || root.is_some_and(|root| root.poll(cx)));
             None
         });
         if polled == Polled::Woken {
@@ -327,9 +322,7 @@ impl Executor {
 
     /// Drops the future of a task that waits, and completes the task.
     fn cancel(&self, task: &LocalTask) {
-        self.running.set(Some(task.id()));
-        task.cancel();
-        self.running.set(None);
+        id::while_running(Some(task.id()), || task.cancel());
         self.finish(task, End::Cancelled);
     }
 

@@ -28,8 +28,8 @@ pub fn id() -> Id {
     try_id().expect("evbase: task::id was called outside of a task")
 }
 
-/// The id of the task whose future is being polled or dropped, in the loop that runs on this thread; `None` where there is none: in
-/// the future of [`block_on`](crate::Runtime::block_on), and outside of a loop.
+/// The id of the task whose future this thread is polling or dropping; `None` where there is none: in the future of
+/// [`block_on`](crate::Runtime::block_on), and outside of a loop. From any thread.
 pub fn try_id() -> Option<Id> {
-    executor::current::running()
+    executor::running()
 }

@@ -87,6 +87,27 @@ fn a_destructor_at_the_end_knows_whose_it_is() {
 }
 
 #[test]
+fn a_task_keeps_its_id_whatever_it_enters_or_closes() {
+    let runtime = Runtime::new().unwrap();
+    let task = runtime
+        .spawn_local(async {
+            let entered = Runtime::new().unwrap();
+            let guard = entered.enter().unwrap();
+            let in_guard = task::try_id();
+            drop(guard);
+            // Closes here, and drops a task of its own.
+            let others = entered.spawn_local(pending::<()>()).unwrap().id();
+            drop(entered);
+            [in_guard, task::try_id(), Some(others)]
+        })
+        .unwrap();
+    let id = task.id();
+    let [in_guard, after, others] = runtime.block_on(task).unwrap().unwrap();
+    assert_eq!((in_guard, after), (Some(id), Some(id)));
+    assert_ne!(others, Some(id));
+}
+
+#[test]
 #[should_panic = "task::id was called outside of a task"]
 fn outside_of_a_task_there_is_no_id() {
     task::id();
