@@ -357,8 +357,8 @@ impl Executor {
         }
     }
 
-    /// The third step, when home has given up everything else: seals the inbox, and delivers what was sent before. New tasks
-    /// among that are cancelled at once. Once `go_on` is false, it leaks the rest.
+    /// The third step, when home has given up everything else: seals the inbox, delivers what was sent before, and frees spare
+    /// memory. New tasks among what was sent are cancelled at once. Once `go_on` is false, it leaks the rest.
     pub(crate) fn seal(&self, go_on: impl Fn() -> bool) {
         debug_assert!(self.closing.get());
         if !go_on() {
@@ -371,7 +371,10 @@ impl Executor {
         }
         self.messages.fill(last);
         self.deliver_taken(&go_on);
-        self.inbox.shared_free_list().close();
+        // A destructor may just have forked. In the child, the lock may be held for ever by a thread that is not there.
+        if go_on() {
+            self.inbox.shared_free_list().close();
+        }
     }
 }
 

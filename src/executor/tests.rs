@@ -207,6 +207,31 @@ fn memory_goes_back_to_who_spawns_abroad_and_none_is_left_at_the_end() {
 }
 
 #[test]
+fn whoever_may_not_go_on_leaves_the_shared_memory_alone() {
+    let inbox = Arc::new(Inbox::new(Box::new(NoBell)));
+    let executor = Executor::new(inbox.clone());
+    // SAFETY: this thread is home, and the executor stays until `None` is set below.
+    unsafe { current::set(Some(&executor)) };
+    let spawn_abroad = || drop(spawn_abroad(&inbox));
+    (0..1000).for_each(|_| spawn_abroad());
+    run(&executor);
+    let kept = inbox.shared_free_list().len();
+    assert!(kept > 0);
+    executor.begin_close();
+    executor.cancel_all(|| true);
+    // As in the child of a fork that a destructor makes, in the last message.
+    let may_go_on = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let last = may_go_on.clone();
+    assert!(inbox.send(move || last.store(false, Relaxed)).is_ok());
+    executor.seal(|| may_go_on.load(Relaxed));
+    assert_eq!(inbox.shared_free_list().len(), kept);
+    // What it has left is freed here, for a test that leaks nothing.
+    inbox.shared_free_list().close();
+    // SAFETY: as above.
+    unsafe { current::set(None) };
+}
+
+#[test]
 fn a_header_stays_small() {
     assert_eq!(size_of::<task::Header>(), size_of::<usize>() * 5 + 8);
 }
