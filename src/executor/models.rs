@@ -131,6 +131,15 @@ fn wait<T>(mut handle: JoinHandle<T>) -> Result<T, super::JoinError> {
     loom::future::block_on(poll_fn(move |cx| Pin::new(&mut handle).poll(cx)))
 }
 
+/// Sends a message that counts its delivery.
+fn send_counted(inbox: &Inbox, count: &Arc<AtomicUsize>) {
+    let count = count.clone();
+    let sent = inbox.send(move || {
+        count.fetch_add(1, Relaxed);
+    });
+    assert!(sent.is_ok());
+}
+
 /// Gate: two pushers ∥ drain and park. Three threads, three preemptions.
 #[test]
 fn no_message_is_lost_and_home_does_not_oversleep() {
@@ -141,10 +150,7 @@ fn no_message_is_lost_and_home_does_not_oversleep() {
             .map(|_| {
                 let (inbox, count) = (inbox.clone(), count.clone());
                 thread::spawn(move || {
-                    let sent = inbox.send(move || {
-                        count.fetch_add(1, Relaxed);
-                    });
-                    assert!(sent.is_ok());
+                    send_counted(&inbox, &count);
                 })
             })
             .collect();
@@ -168,11 +174,7 @@ fn no_message_is_lost_when_home_takes_them_in_portions() {
                 let (inbox, count) = (inbox.clone(), count.clone());
                 thread::spawn(move || {
                     for _ in 0..messages {
-                        let count = count.clone();
-                        let sent = inbox.send(move || {
-                            count.fetch_add(1, Relaxed);
-                        });
-                        assert!(sent.is_ok());
+                        send_counted(&inbox, &count);
                     }
                 })
             })
@@ -366,11 +368,7 @@ fn a_ring_that_failed_is_tried_again_by_the_next_message() {
             thread::spawn(move || {
                 // One more: the first may find home awake, and leave the failure to the second.
                 for _ in 0..3 {
-                    let count = count.clone();
-                    let sent = inbox.send(move || {
-                        count.fetch_add(1, Relaxed);
-                    });
-                    assert!(sent.is_ok());
+                    send_counted(&inbox, &count);
                 }
             })
         };
