@@ -17,7 +17,9 @@ use std::time::Duration;
 use evbase::io::AsyncFd;
 use evbase::{Builder, JoinHandle, Requested, Runtime, Shutdown, Terminated, spawn_local, yield_now};
 
-use crate::support::{Latch, in_seconds, parked, poll_once, poll_with, rounds, soon, until, waker_fn, watched};
+use crate::support::{
+    Latch, in_seconds, parked, poll_once, poll_with, rounds, soon, until, waker_fn, watchdog, watched,
+};
 
 /// Things of a runtime that wait, each with a waker of ours.
 struct Waiters {
@@ -412,4 +414,37 @@ fn wakers_of_one_source_are_dropped_behind_a_guard_each() {
     }
     let terminated = runtime.shutdown();
     assert!(terminated.wait().is_ok());
+}
+
+#[test]
+fn a_join_handle_that_goes_drops_its_waker_and_contains_the_panic_of_that() {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new().unwrap();
+    let waiting = || runtime.spawn_local(yield_now()).unwrap();
+
+    let mut handle = waiting();
+    let flag = Arc::new(AtomicBool::new(false));
+    let waker = waker_fn({
+        let flag = flag.clone();
+        move || flag.store(true, Release)
+    });
+    assert!(poll_with(&mut handle, &waker).is_pending());
+    drop(waker);
+    assert_eq!(Arc::strong_count(&flag), 2, "the join cell has a waker");
+    drop(handle);
+    assert_eq!(Arc::strong_count(&flag), 1);
+
+    let mut handle = waiting();
+    let waker = Waker::from(Arc::new(PanicsOnDrop));
+    assert!(poll_with(&mut handle, &waker).is_pending());
+    // Its clone is in the join cell: this drop is not the last.
+    drop(waker);
+    drop(handle);
+
+    // The tasks go on.
+    while runtime.metrics().alive() > 0 {
+        runtime.turn(None).unwrap();
+    }
+    assert_eq!(runtime.shutdown().wait().unwrap().completed, 2);
+    assert!(!flag.load(Acquire));
 }
