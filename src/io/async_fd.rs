@@ -122,6 +122,12 @@ impl<T: AsFd + Send + 'static> AsyncFd<T> {
     }
 }
 
+/// How many buffers a vectored call takes on Linux (`UIO_MAXIOV`), where a short read tells something.
+const MOST_BUFFERS: usize = 1024;
+
+/// How many bytes a call moves on Linux at most, so that it always fits (`MAX_RW_COUNT` is this, rounded down to a page).
+const MOST_BYTES: usize = 0x7fff_0000;
+
 fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: fcntl on a descriptor that is borrowed for the call, with commands that take no pointer.
     unsafe {
@@ -456,14 +462,16 @@ impl<T: AsFd> AsyncFd<T> {
         )
     }
 
-    /// Reads into `buffer_len` bytes: a shorter read of a stream leaves nothing in the kernel.
+    /// Reads into `buffer_len` bytes: a shorter read of a stream leaves nothing in the kernel. To be that of the buffers which a
+    /// single call can fill.
     pub(crate) fn poll_read_some(
         &self,
         buffer_len: usize,
         cx: &mut Context<'_>,
         operation: impl FnMut(&T) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        let drained = |&n: &usize| 0 < n && n < buffer_len;
+        let asked_for = buffer_len.min(MOST_BYTES);
+        let drained = |&n: &usize| 0 < n && n < asked_for;
         let waiter = runtime::Waiter::Poller;
         self.registration
             .poll_io(self.get_ref(), Direction::Read, waiter, cx, operation, drained)
@@ -496,7 +504,8 @@ where
         cx: &mut Context<'_>,
         bufs: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
-        let len = bufs.iter().map(|buf| buf.len()).sum();
+        // The kernel fills the first ones only, and the standard library gives it no more.
+        let len = bufs.iter().take(MOST_BUFFERS).map(|buf| buf.len()).sum();
         self.poll_read_some(len, cx, |mut io| io.read_vectored(bufs))
     }
 }

@@ -1,11 +1,9 @@
-//! Descriptors and sockets on the loop.
+//! Descriptors on the loop.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod async_fd;
 mod forgotten_waiters;
-#[cfg(feature = "net")]
-mod tcp;
 mod user_code_comes_back;
 mod waiters;

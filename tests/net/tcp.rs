@@ -47,6 +47,17 @@ fn send_urgent(socket: &std::net::TcpStream, byte: u8) {
     assert_eq!(sent, 1);
 }
 
+/// How many bytes have come and were not read.
+fn unread(socket: &impl AsRawFd) -> usize {
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD writes an int, which outlives the call.
+    assert_eq!(
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &mut count) },
+        0
+    );
+    count as usize
+}
+
 // ---- Connections ----
 
 #[test]
@@ -825,6 +836,24 @@ fn short_reads_and_full_ones_in_any_order_lose_no_edge() {
     }
     drop(peer);
     echo.wait().unwrap().unwrap();
+}
+
+#[test]
+fn a_read_into_more_buffers_than_the_kernel_takes_is_not_short() {
+    let _watchdog = watchdog();
+    block_on(async {
+        let (mut client, server) = connected().await;
+        // More than UIO_MAXIOV of one byte each.
+        const MANY: usize = 1500;
+        client.write_all(&[7; MANY]).await.unwrap();
+        until(|| unread(&server) == MANY);
+        let (mut received, mut buffer) = (0, [0; MANY]);
+        while received < MANY {
+            let mut pieces: Vec<_> = buffer.chunks_mut(1).map(IoSliceMut::new).collect();
+            received += (&server).read_vectored(&mut pieces).await.unwrap();
+        }
+        assert_eq!((received, buffer[..1024].iter().all(|&byte| byte == 7)), (MANY, true));
+    });
 }
 
 #[test]
