@@ -41,6 +41,7 @@
 //! | which task this is | [`task::id`] |
 //! | time | [`time`] |
 //! | descriptors and sockets | [`io::AsyncFd`], [`net`] |
+//! | signals | [`signal`]; as the end of a runtime: [`Shutdown::on_signals`] |
 //! | blocking work | [`unblock()`] |
 //! | the event base alone | [`base`] |
 //!
@@ -62,6 +63,7 @@ pub mod io;
 #[cfg(feature = "net")]
 pub mod net;
 mod runtime;
+pub mod signal;
 mod sync;
 pub mod task;
 pub mod time;

@@ -134,6 +134,12 @@ impl Notifier {
         }
     }
 
+    /// Another descriptor of the reading end, for whoever waits by itself. It is in non-blocking mode, and can be read after each
+    /// `notify` until it is empty.
+    pub(crate) fn reader(&self) -> io::Result<OwnedFd> {
+        self.0.read.try_clone()
+    }
+
     /// Called by the base when the descriptor was reported: a pipe that isn't emptied would be reported for ever.
     pub(super) fn acknowledge(&self) {
         if self.0.write.is_none() {

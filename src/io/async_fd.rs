@@ -246,6 +246,11 @@ impl<T> AsyncFd<T> {
     pub(super) fn registration(&self) -> &Registration {
         &self.registration
     }
+
+    /// Whether it belongs to another loop than the one that runs here: the reason why a poll has failed.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.registration.is_elsewhere()
+    }
 }
 
 impl<T: AsFd> AsyncFd<T> {

@@ -59,6 +59,12 @@ impl Registration {
         self.source.get()
     }
 
+    /// Whether it is registered with another base than that of the loop that runs here.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        let registered_with = |home: Rc<Home>| self.source().is_some_and(|source| !source.is_at(&home));
+        context::current().is_some_and(registered_with)
+    }
+
     fn waits_for(&self, direction: Direction) -> bool {
         self.interest.load(Relaxed) & bit(direction) != 0
     }

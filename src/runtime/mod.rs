@@ -58,6 +58,7 @@ pub use report::{Cause, Report};
 pub use runtime::{EnterGuard, Runtime};
 pub(crate) use shared::Shared;
 pub use shutdown::{Requested, Shutdown, Terminated};
+pub(crate) use signals::Handlers;
 pub use signals::SignalGuard;
 pub use spawner::{LocalSpawner, Spawner, spawn_local, yield_now};
 pub(crate) use timers::disarm;

@@ -1,4 +1,4 @@
-//! Ends a runtime when a signal comes.
+//! Handlers of signals; and the end of a runtime when a signal comes.
 
 use std::os::raw::c_int;
 use std::sync::Arc;
@@ -8,11 +8,77 @@ use std::{fmt, io};
 use signal_hook_registry::{FORBIDDEN, SigId};
 
 use super::shutdown::Shutdown;
+use crate::base::fork::{self, Birth};
+
+/// Handlers that run when signals come, until this is dropped. In the child of a fork the drop does nothing: what the handlers
+/// hold knows that it is the parent's, and the registry's lock may be held by a thread that the child hasn't got.
+#[derive(Debug)]
+pub(crate) struct Handlers {
+    ids: Vec<SigId>,
+    birth: Birth,
+}
+
+impl Handlers {
+    /// Has an action run whenever its signal comes; `action` makes the one of each signal, and is told its place in the list.
+    /// A signal that is in the list twice is handled once.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for what can't be handled. No signal is handled then.
+    ///
+    /// # Safety
+    ///
+    /// What `action` makes is async-signal-safe. (Dropping it need not be: that happens outside of any handler.)
+    pub(crate) unsafe fn new<A>(signals: &[c_int], action: impl Fn(usize) -> A) -> io::Result<Self>
+    where
+        A: Fn() + Send + Sync + 'static,
+    {
+        if let Some(signal) = signals.iter().find(|signal| FORBIDDEN.contains(signal)) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "signal {signal} can't be handled by a program that goes on; use others, such as SIGINT or SIGTERM"
+                ),
+            ));
+        }
+        fork::watch()?;
+        let mut handlers = Self {
+            ids: Vec::new(),
+            birth: Birth::here(),
+        };
+        for (at, &signal) in signals.iter().enumerate() {
+            if signals[..at].contains(&signal) {
+                continue;
+            }
+            // SAFETY: the caller's promise.
+            let id = unsafe { signal_hook_registry::register(signal, action(at)) }
+                .map_err(|error| io::Error::new(error.kind(), format!("signal {signal} can't be handled: {error}")))?;
+            handlers.ids.push(id);
+        }
+        Ok(handlers)
+    }
+
+    /// Whether this is the child of a fork, and the handlers are its parent's.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.birth.is_child()
+    }
+}
+
+impl Drop for Handlers {
+    fn drop(&mut self) {
+        if self.is_forked() {
+            return;
+        }
+        for id in self.ids.drain(..) {
+            signal_hook_registry::unregister(id);
+        }
+    }
+}
 
 /// Lets signals end a runtime while it lives; made by [`Shutdown::on_signals`].
 #[must_use = "dropping the guard at once makes the signals end nothing"]
 pub struct SignalGuard {
-    ids: Vec<SigId>,
+    _handlers: Handlers,
 }
 
 impl Shutdown {
@@ -48,41 +114,20 @@ impl Shutdown {
 
 impl SignalGuard {
     fn new(shutdown: Shutdown, signals: &[c_int]) -> io::Result<Self> {
-        if let Some(signal) = signals.iter().find(|signal| FORBIDDEN.contains(signal)) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("signal {signal} can't be handled by a program that goes on; use SIGINT or SIGTERM"),
-            ));
-        }
         let came_before = Arc::new(AtomicBool::new(false));
-        let mut guard = Self { ids: Vec::new() };
-        for (at, &signal) in signals.iter().enumerate() {
-            if signals[..at].contains(&signal) {
-                continue;
-            }
+        let action = |_| {
             let (shutdown, came_before) = (shutdown.clone(), came_before.clone());
-            let on_signal = move || {
+            move || {
                 if came_before.swap(true, Relaxed) {
                     shutdown.request_now();
                 } else {
                     shutdown.request();
                 }
-            };
-            // SAFETY: the action is async-signal-safe: an atomic swap, and `request`, which says it is. It borrows its
-            // handles; the registry drops them outside of any handler.
-            let id = unsafe { signal_hook_registry::register(signal, on_signal) }
-                .map_err(|error| io::Error::new(error.kind(), format!("signal {signal} can't be handled: {error}")))?;
-            guard.ids.push(id);
-        }
-        Ok(guard)
-    }
-}
-
-impl Drop for SignalGuard {
-    fn drop(&mut self) {
-        for id in self.ids.drain(..) {
-            signal_hook_registry::unregister(id);
-        }
+            }
+        };
+        // SAFETY: the action is an atomic swap, and `request`, which is async-signal-safe. It borrows its handles.
+        let handlers = unsafe { Handlers::new(signals, action) }?;
+        Ok(Self { _handlers: handlers })
     }
 }
 

@@ -2,6 +2,7 @@
 //! panic that is caught.
 
 use std::error::Error;
+use std::future::Future;
 use std::io;
 use std::os::fd::AsFd;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -9,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use evbase::io::{AsyncFd, Interest, IntoInnerError, Ready, ReadyGuard, TryNewError};
 use evbase::net::{Incoming, OwnedReadHalf, OwnedWriteHalf, ReadHalf, TcpListener, TcpStream, WriteHalf};
+use evbase::signal::Signals;
 use evbase::time::{Interval, MissedTickBehavior, Sleep, Timeout};
+use futures::Stream;
 
 #[test]
 fn a_panic_beside_them_breaks_no_descriptor_and_no_timer() {
@@ -27,6 +30,7 @@ fn a_panic_beside_them_breaks_no_descriptor_and_no_timer() {
     safe::<Sleep>();
     safe::<Interval>();
     safe::<Timeout<u8>>();
+    safe::<Signals>();
 }
 
 #[test]
@@ -39,6 +43,17 @@ fn an_error_of_what_cannot_be_used_is_one_for_every_type() {
         error.into()
     }
     let _ = is_io_error::<Nothing>;
+}
+
+#[test]
+#[allow(dead_code)]
+fn signals_cross_threads_and_are_streams_of_numbers() {
+    fn stream<S: Stream<Item = std::ffi::c_int> + Send + Unpin + 'static>() {}
+    stream::<Signals>();
+    let _: fn(&[std::ffi::c_int]) -> io::Result<Signals> = Signals::new;
+    fn ctrl_c() -> impl Future<Output = io::Result<()>> + Send + 'static {
+        evbase::signal::ctrl_c()
+    }
 }
 
 #[test]
