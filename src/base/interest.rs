@@ -10,7 +10,7 @@ use std::ops::{BitOr, BitOrAssign};
 /// The kinds of readiness that a source is watched for. Never empty.
 ///
 /// Combine them with `|`, or with [`add`](Interest::add) where a `const` is needed. Errors and hang-ups are always
-/// reported and can't be asked for.
+/// reported, whatever is asked for.
 ///
 /// ```
 /// use evbase::base::Interest;
@@ -32,6 +32,11 @@ impl Interest {
     /// Only epoll knows it. On kqueue it adds nothing to other interests, and alone it is refused with
     /// [`ErrorKind::Unsupported`](std::io::ErrorKind::Unsupported).
     pub const PRIORITY: Interest = Interest(NonZeroU8::new(4).unwrap());
+    /// An error that is pending on the descriptor, such as what `MSG_ERRQUEUE` of `recvmsg(2)` gets: `EPOLLERR`.
+    ///
+    /// Every other interest includes it. Alone, it is for those who want to hear of nothing else (epoll still reports hang-ups).
+    /// kqueue tells errors with other readiness only: there, it is watched for as `READABLE` is, and reported as that, too.
+    pub const ERROR: Interest = Interest(NonZeroU8::new(8).unwrap());
 
     /// Both interests together; what `|` does, for a `const`.
     ///
@@ -69,6 +74,12 @@ impl Interest {
     pub const fn is_priority(self) -> bool {
         self.0.get() & Interest::PRIORITY.0.get() != 0
     }
+
+    /// Whether this includes [`ERROR`](Interest::ERROR) by name: what others include is not asked for here.
+    #[must_use]
+    pub const fn is_error(self) -> bool {
+        self.0.get() & Interest::ERROR.0.get() != 0
+    }
 }
 
 impl BitOr for Interest {
@@ -91,6 +102,7 @@ impl fmt::Debug for Interest {
             (self.is_readable(), "READABLE"),
             (self.is_writable(), "WRITABLE"),
             (self.is_priority(), "PRIORITY"),
+            (self.is_error(), "ERROR"),
         ];
         write_set(f, &names)
     }

@@ -11,7 +11,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use super::by_ref::{async_read_by_ref, async_write_by_ref};
 use super::error::{IntoInnerError, TryNewError};
-use super::ready_guard::ReadyGuard;
+use super::ready_guard::{Found, ReadyGuard, ReadyMutGuard};
 use super::registration::{Registration, Source, Waiting};
 use crate::base::Interest;
 use crate::runtime::{self, Direction, Ready};
@@ -225,17 +225,17 @@ impl<T> AsyncFd<T> {
     /// ```
     pub fn try_io<R>(&self, interest: Interest, mut operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
         // Before the operation: what comes meanwhile is not forgotten.
-        let mut guard = ReadyGuard::new(self);
+        let mut found = Found::default();
         for direction in Direction::BOTH {
             if let Some(seen) = self.registration.seen(direction) {
-                guard.add(direction, seen, Ready::wanted(interest, direction));
+                found.add(direction, seen, Ready::wanted(interest, direction));
             }
         }
         loop {
             match operation(self.get_ref()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    guard.clear_ready();
+                    found.clear_all(&self.registration);
                     return Err(error);
                 }
                 result => return result,
@@ -339,9 +339,44 @@ impl<T: AsFd> AsyncFd<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub async fn ready(&self, interest: Interest) -> io::Result<ReadyGuard<'_, T>> {
+        Ok(ReadyGuard::new(self, self.found(interest).await?))
+    }
+
+    /// As [`readable`](AsyncFd::readable), with a guard that has the object to itself: for a `T` that is read by `&mut`.
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [As for every method that waits](AsyncFd#errors).
+    pub async fn readable_mut(&mut self) -> io::Result<ReadyMutGuard<'_, T>> {
+        self.ready_mut(Interest::READABLE).await
+    }
+
+    /// As [`writable`](AsyncFd::writable), with a guard that has the object to itself: for a `T` that is written by `&mut`.
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [As for every method that waits](AsyncFd#errors).
+    pub async fn writable_mut(&mut self) -> io::Result<ReadyMutGuard<'_, T>> {
+        self.ready_mut(Interest::WRITABLE).await
+    }
+
+    /// As [`ready`](AsyncFd::ready), with a guard that has the object to itself. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [As for every method that waits](AsyncFd#errors).
+    pub async fn ready_mut(&mut self, interest: Interest) -> io::Result<ReadyMutGuard<'_, T>> {
+        let found = self.found(interest).await?;
+        Ok(ReadyMutGuard::new(self, found))
+    }
+
+    /// Waits until the descriptor is ready in one of the ways of `interest`.
+    async fn found(&self, interest: Interest) -> io::Result<Found> {
         let mut waiters = Direction::BOTH.map(|direction| (direction, Waiting::new(&self.registration, direction)));
         poll_fn(|cx| {
-            let mut guard = ReadyGuard::new(self);
+            let mut found = Found::default();
             let mut last = Poll::Pending;
             for (direction, waiter) in &mut waiters {
                 let wanted = Ready::wanted(interest, *direction);
@@ -349,11 +384,11 @@ impl<T: AsFd> AsyncFd<T> {
                     continue;
                 }
                 if let Poll::Ready(seen) = waiter.poll_ready(self.fd(), wanted, cx) {
-                    guard.add(*direction, seen?, wanted);
+                    found.add(*direction, seen?, wanted);
                     last = Poll::Ready(());
                 }
             }
-            last.map(|()| Ok(guard))
+            last.map(|()| Ok(found))
         })
         .await
     }
@@ -386,9 +421,9 @@ impl<T: AsFd> AsyncFd<T> {
         let wanted = Ready::wanted(interest, direction);
         let waiter = runtime::Waiter::Poller;
         let seen = ready!(self.registration.poll_ready(self.fd(), direction, wanted, waiter, cx))?;
-        let mut guard = ReadyGuard::new(self);
-        guard.add(direction, seen, wanted);
-        Poll::Ready(Ok(guard))
+        let mut found = Found::default();
+        found.add(direction, seen, wanted);
+        Poll::Ready(Ok(ReadyGuard::new(self, found)))
     }
 
     /// Runs `operation`, a read, whenever the descriptor is ready, until it gives anything but `WouldBlock` or

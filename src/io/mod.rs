@@ -9,4 +9,4 @@ mod registration;
 pub use crate::base::{Event as Ready, Interest};
 pub use async_fd::AsyncFd;
 pub use error::{IntoInnerError, TryIoError, TryNewError};
-pub use ready_guard::ReadyGuard;
+pub use ready_guard::{ReadyGuard, ReadyMutGuard};

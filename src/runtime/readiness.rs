@@ -53,6 +53,8 @@ impl Ready {
             Direction::Read => {
                 answers(interest.is_readable(), Self::READABLE | Self::READ_CLOSED)
                     | answers(interest.is_priority(), Self::PRIORITY | Self::READ_CLOSED)
+                    // Both directions have it: who waits for writing gets it there.
+                    | answers(interest.is_error() && !interest.is_writable(), Self::EMPTY)
             }
             Direction::Write => answers(interest.is_writable(), Self::WRITABLE | Self::WRITE_CLOSED),
         }

@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use evbase::io::{AsyncFd, Interest, IntoInnerError, Ready, ReadyGuard, TryIoError};
+use evbase::io::{AsyncFd, Interest, IntoInnerError, Ready, ReadyGuard, ReadyMutGuard, TryIoError};
 use evbase::net::{Incoming, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, TcpListener, TcpStream, WriteHalf};
 use evbase::time::{Elapsed, Interval, MissedTickBehavior, Sleep, Timeout};
 use evbase::{
@@ -141,6 +141,7 @@ fn an_async_fd_is_sync_iff_what_it_holds_is_and_its_guard_follows() {
     unpin::<AsyncFd<PhantomPinned>>();
     send::<ReadyGuard<'static, u8>>();
     never!(ReadyGuard<'static, SendOnly>: Send);
+    send::<ReadyMutGuard<'static, SendOnly>>();
     copy::<Interest>();
     copy::<Ready>();
     fn same_event(ready: Ready) -> base::Event {

@@ -175,13 +175,32 @@ fn out_of_band_data_is_priority() {
     assert!(fired.len() == 1 && fired[0].1.is_priority() && !fired[0].1.is_readable());
 }
 
+#[cfg(all(target_os = "linux", not(evbase_libkqueue)))]
+#[test]
+fn an_interest_in_errors_alone_hears_of_no_data() {
+    let _watchdog = crate::support::watchdog();
+    let mut base = EventBase::<_>::new().unwrap();
+    let (read, mut write) = std::io::pipe().unwrap();
+    base.register(&read, Interest::ERROR, Mode::Level, 'r').unwrap();
+    base.register(&write, Interest::ERROR, Mode::Level, 'w').unwrap();
+    write.write_all(b"data").unwrap();
+    assert!(ready(&mut base).is_empty());
+    drop(read);
+    let fired = sources(&mut base, AT_ONCE);
+    assert!(
+        fired.len() == 1 && fired[0].0 == 'w' && fired[0].1.is_error(),
+        "{fired:?}"
+    );
+}
+
 #[test]
 fn interests_add_up_and_say_so() {
     const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
     assert_eq!(BOTH, Interest::WRITABLE | Interest::READABLE);
     assert_eq!(
-        format!("{:?}", BOTH | Interest::PRIORITY),
-        "READABLE | WRITABLE | PRIORITY"
+        format!("{:?}", BOTH | Interest::PRIORITY | Interest::ERROR),
+        "READABLE | WRITABLE | PRIORITY | ERROR"
     );
+    assert!(Interest::ERROR.is_error() && !BOTH.is_error() && !Interest::ERROR.is_readable());
     assert!(!Interest::READABLE.is_writable() && !Interest::WRITABLE.is_readable());
 }

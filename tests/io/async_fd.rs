@@ -1261,6 +1261,89 @@ fn an_interest_in_priority_is_told_of_urgent_data() {
     });
 }
 
+#[cfg(all(target_os = "linux", not(evbase_libkqueue)))]
+#[test]
+fn an_interest_in_errors_is_told_of_errors_and_of_nothing_else() {
+    use std::net::UdpSocket;
+    let _watchdog = watchdog();
+    let [ours, friend, gone] = [0; 3].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
+    friend.send_to(b"data", ours.local_addr().unwrap()).unwrap();
+    let nobody = gone.local_addr().unwrap();
+    drop(gone);
+    block_on(async {
+        let fd = AsyncFd::new(ours).unwrap();
+        fd.readable().await.unwrap().retain_ready();
+        let mut error = pin!(fd.ready(Interest::ERROR));
+        assert!(poll_here(error.as_mut()).await.is_pending());
+        // The answer of the network: nobody listens there.
+        fd.get_ref().connect(nobody).unwrap();
+        fd.get_ref().send(b"hello?").unwrap();
+        assert_eq!(error.await.unwrap().ready(), Ready::ERROR);
+        let take_error = || {
+            fd.try_io(Interest::ERROR, |socket| {
+                socket.take_error()?.ok_or_else(|| ErrorKind::WouldBlock.into())
+            })
+        };
+        assert_eq!(take_error().unwrap().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(take_error().unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert!(poll_here(pin!(fd.ready(Interest::ERROR))).await.is_pending());
+        // The data is still there.
+        let both = fd.ready(Interest::ERROR | Interest::READABLE).await.unwrap();
+        assert_eq!(both.ready(), Ready::READABLE);
+        drop(both);
+        assert_eq!(fd.get_ref().recv(&mut [0; 8]).unwrap(), 4);
+    });
+}
+
+/// What can be read by `&mut` only.
+struct Exclusive(PipeReader);
+
+impl AsFd for Exclusive {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[test]
+fn a_guard_that_has_the_object_to_itself_clears_only_what_it_has_seen() {
+    let _watchdog = watchdog();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    block_on(async {
+        let mut fd = AsyncFd::new(Exclusive(reader)).unwrap();
+        assert!(poll_here(pin!(fd.readable_mut())).await.is_pending());
+        writer.write_all(b"one").unwrap();
+        let mut buf = [0; 8];
+        let mut guard = fd.readable_mut().await.unwrap();
+        assert!(guard.ready().is_readable());
+        assert_eq!(guard.try_io(|fd| fd.get_mut().0.read(&mut buf)).unwrap().unwrap(), 3);
+        assert!(guard.try_io(|fd| fd.get_mut().0.read(&mut buf)).is_err());
+        assert!(!guard.ready().is_readable(), "cleared");
+        drop(guard);
+        let mut again = Box::pin(fd.ready_mut(Interest::READABLE));
+        assert!(poll_here(again.as_mut()).await.is_pending());
+        writer.write_all(b"two").unwrap();
+        let mut guard = again.await.unwrap();
+        // What comes after the guard was made isn't cleared by it. Home sees it before it sees that timer.
+        writer.write_all(b"three").unwrap();
+        evbase::time::sleep(std::time::Duration::from_millis(1)).await;
+        guard.clear_ready();
+        drop(guard);
+        let mut guard = fd.readable_mut().await.unwrap();
+        assert_eq!(guard.get_mut().get_mut().0.read(&mut buf).unwrap(), 8);
+        guard.retain_ready();
+    });
+    // A pipe's end for writing is ready at once, and its error is one of a write.
+    let (reader, writer) = std::io::pipe().unwrap();
+    block_on(async {
+        let mut fd = AsyncFd::new(writer).unwrap();
+        let mut guard = fd.writable_mut().await.unwrap();
+        assert_eq!(guard.try_io(|fd| fd.get_mut().write(b"1")).unwrap().unwrap(), 1);
+        drop(reader);
+        let error = guard.try_io(|fd| fd.get_mut().write(b"2")).unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    });
+}
+
 #[test]
 fn an_operation_that_is_tried_says_when_readiness_is_over() {
     let _watchdog = watchdog();

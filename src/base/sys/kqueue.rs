@@ -247,19 +247,21 @@ fn zeroed() -> Kevent {
 
 /// The filters that an interest needs. At least one, if it passed [`check`].
 fn filters(interest: Interest) -> impl Iterator<Item = Filter> {
-    let read = interest.is_readable().then_some(READ);
+    // An error comes with either of them.
+    let error_alone = interest.is_error() && !interest.is_writable();
+    let read = (interest.is_readable() || error_alone).then_some(READ);
     let write = interest.is_writable().then_some(WRITE);
     read.into_iter().chain(write)
 }
 
 /// Refuses an interest that no filter stands for.
 fn check(interest: Interest) -> io::Result<()> {
-    if interest.is_readable() || interest.is_writable() {
+    if filters(interest).next().is_some() {
         return Ok(());
     }
     Err(io::Error::new(
         io::ErrorKind::Unsupported,
-        "kqueue can't watch for priority data alone; ask for READABLE or WRITABLE",
+        "kqueue can't watch for priority data alone; ask for READABLE or WRITABLE as well",
     ))
 }
 
