@@ -13,7 +13,8 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
@@ -21,12 +22,9 @@ use super::fork::{self, Birth};
 use super::interest::{Event, Interest, Mode};
 use super::notify::Notifier;
 use super::precision::{Grid, Until};
-use super::sources::{self, Key, Source, Sources};
-use super::sys::{self, Backend, Queue, Watch};
+use super::sources::{Key, Source, Sources};
+use super::sys::{self, ALARM, Backend, Descriptor, NOTIFY, Queue, Watch};
 use super::timers::{TimerKey, Wheel};
-
-/// The token of the notifier's descriptor. No [`Key`] has it.
-const NOTIFY: u64 = sources::NONE as u64;
 
 /// A kernel queue with the sources and timers that wait on it.
 ///
@@ -69,6 +67,8 @@ pub struct EventBase<S, T = S> {
     notifier: Notifier,
     /// Another notifier that ends the waits: see `end_waits_by`.
     also: Option<Notifier>,
+    /// What the alarm is set to: a deadline, or (within) none. `None` if it was never set, or has gone off since.
+    alarm: Option<Option<u64>>,
     /// The notifier fired, and no turn has reported it yet.
     notified: bool,
     /// A handler panicked, so there may be events left that were not handed out.
@@ -137,16 +137,8 @@ impl<S, T> EventBase<S, T> {
         fork::watch()?;
         let notifier = Notifier::new()?;
         let mut queue = Queue::new()?;
-        let (fd, mode) = notifier.watched();
-        queue.add(
-            fd,
-            Watch {
-                token: NOTIFY,
-                interest: Interest::READABLE,
-                mode,
-            },
-            None,
-        )?;
+        let (fd, watch) = watch_of_notifier(&notifier);
+        queue.add(fd, watch, None)?;
         Ok(EventBase {
             queue,
             sources: Sources::new(),
@@ -154,6 +146,7 @@ impl<S, T> EventBase<S, T> {
             clock: Clock::new(),
             notifier,
             also: None,
+            alarm: None,
             notified: false,
             unfinished: false,
             birth: Birth::here(),
@@ -185,16 +178,8 @@ impl<S, T> EventBase<S, T> {
     /// From here on, another notifier ends the waits of turns as well. There can be one of these, and it stays.
     pub(crate) fn end_waits_by(&mut self, notifier: &Notifier) -> io::Result<()> {
         self.check_process()?;
-        let (fd, mode) = notifier.watched();
-        self.queue.add(
-            fd,
-            Watch {
-                token: NOTIFY,
-                interest: Interest::READABLE,
-                mode,
-            },
-            None,
-        )?;
+        let (fd, watch) = watch_of_notifier(notifier);
+        self.queue.add(fd, watch, None)?;
         self.also = Some(notifier.clone());
         Ok(())
     }
@@ -477,6 +462,82 @@ impl<S, T> EventBase<S, T> {
         self.clock.instant(deadline)
     }
 
+    // ---- In somebody else's loop ----
+
+    /// Sets the alarm: from here on, the base's descriptor ([`AsFd`]) becomes readable at
+    /// [`next_deadline`](EventBase::next_deadline), too.
+    ///
+    /// For programs with a loop of their own, which poll the base's descriptor among others, and call
+    /// [`turn`](EventBase::turn) with a timeout of zero when it is readable. Without an alarm, it becomes readable for sources and
+    /// for the [`Notifier`] only. Call this after each turn, and after each change of a timer outside of one. It makes a system
+    /// call only if the deadline has changed.
+    ///
+    /// The descriptor is readable as long as a turn has something to hand out. A program that waits for an edge of it calls
+    /// `turn` until one has handed out nothing.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel reports; the first call may find no descriptor left, for it needs one on Linux (a `timerfd`). In the child
+    /// of a fork, an error that speaks of `fork()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::os::fd::AsFd;
+    /// use std::time::{Duration, Instant};
+    /// use evbase::base::{EventBase, Fired, Interest, Mode};
+    ///
+    /// let mut guest = EventBase::<&str>::new()?;
+    /// guest.arm(Instant::now() + Duration::from_millis(2), "the guest's timer");
+    /// guest.set_alarm()?;
+    ///
+    /// // The host is another base here; it could be any loop that polls descriptors.
+    /// let mut host = EventBase::<&str>::new()?;
+    /// host.register(&guest, Interest::READABLE, Mode::Level, "the guest")?;
+    /// let mut fired = None;
+    /// while fired.is_none() {
+    ///     host.turn(None, |_| {})?;
+    ///     guest.turn(Some(Duration::ZERO), |event| match event {
+    ///         Fired::Timer { payload, .. } => fired = Some(payload),
+    ///         _ => {}
+    ///     })?;
+    ///     guest.set_alarm()?;
+    /// }
+    /// assert_eq!(fired, Some("the guest's timer"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn set_alarm(&mut self) -> io::Result<()> {
+        self.set_alarm_until(None)
+    }
+
+    /// As `set_alarm`, but for a time that is no later than `end`.
+    pub(crate) fn set_alarm_until(&mut self, end: Option<Instant>) -> io::Result<()> {
+        self.check_process()?;
+        let end = end.map(|end| self.clock.at(end));
+        // What a handler that panicked has left shall be handed out at once.
+        let at_once = (self.unfinished || self.notified).then_some(0);
+        let deadline = self.timers.next_wake().into_iter().chain(end).chain(at_once).min();
+        if self.alarm == Some(deadline) {
+            return Ok(());
+        }
+        self.alarm = None;
+        let left = deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(self.clock.now())));
+        self.queue.set_alarm(left)?;
+        self.alarm = Some(deadline);
+        Ok(())
+    }
+
+    /// Whether there may be events that the last turn had no room for: then the descriptor is readable still, but has had its edge.
+    pub(crate) fn may_have_more(&self) -> bool {
+        self.unfinished || self.queue.may_have_more()
+    }
+
+    /// The base's descriptor, to be polled by others. When the base is dropped, it stays open with them, and is never readable
+    /// again.
+    pub(crate) fn descriptor(&self) -> Arc<Descriptor> {
+        self.queue.descriptor().clone()
+    }
+
     // ---- The turn ----
 
     /// Waits once, and hands out what has happened: events of sources first, then timers in the order of their
@@ -531,6 +592,10 @@ impl<S, T> EventBase<S, T> {
                 self.notifier.acknowledge();
                 self.also.iter().for_each(Notifier::acknowledge);
                 self.notified = true;
+                continue;
+            }
+            if token == ALARM {
+                self.alarm = None;
                 continue;
             }
             let key = Key::from_token(token);
@@ -637,6 +702,36 @@ impl<S, T> EventBase<S, T> {
             Ok(())
         }
     }
+}
+
+impl<S, T> Drop for EventBase<S, T> {
+    fn drop(&mut self) {
+        // Others go on polling the descriptor, and the notifiers may have other owners: they end nobody's wait any more.
+        if Arc::strong_count(self.queue.descriptor()) > 1 && !self.birth.is_child() {
+            for notifier in self.also.iter().chain([&self.notifier]) {
+                let (fd, watch) = watch_of_notifier(notifier);
+                self.queue.remove(fd, watch);
+            }
+        }
+    }
+}
+
+/// To be polled for reading by another loop: see [`set_alarm`](EventBase::set_alarm). Nothing else may be done with it.
+impl<S, T> AsFd for EventBase<S, T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.queue.descriptor().as_fd()
+    }
+}
+
+/// The descriptor of a notifier, and how the kernel is told to watch it.
+fn watch_of_notifier(notifier: &Notifier) -> (RawFd, Watch) {
+    let (fd, mode) = notifier.watched();
+    let watch = Watch {
+        token: NOTIFY,
+        interest: Interest::READABLE,
+        mode,
+    };
+    (fd, watch)
 }
 
 /// How the kernel was told to watch a source.

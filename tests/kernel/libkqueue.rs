@@ -18,9 +18,12 @@ pub(super) struct kevent {
 
 pub(super) const EVFILT_READ: i16 = -1;
 pub(super) const EVFILT_WRITE: i16 = -2;
+pub(super) const EVFILT_TIMER: i16 = -7;
+pub(super) const NOTE_NSECONDS: u32 = 0x4;
 pub(super) const EV_ADD: u16 = 0x1;
 pub(super) const EV_DELETE: u16 = 0x2;
 pub(super) const EV_ENABLE: u16 = 0x4;
+pub(super) const EV_ONESHOT: u16 = 0x10;
 pub(super) const EV_CLEAR: u16 = 0x20;
 pub(super) const EV_DISPATCH: u16 = 0x80;
 pub(super) const EV_ERROR: u16 = 0x4000;

@@ -3,18 +3,22 @@
 //! One `epoll_ctl` for each change, one wait for each turn. Waits are exact to the nanosecond where the kernel has
 //! `epoll_pwait2` (5.11); elsewhere, and where a sandbox forbids it, they are rounded up to milliseconds.
 //!
+//! The alarm is a timerfd in the epoll's own set: registered edge-triggered and never read, since each setting of it raises a
+//! fresh edge when its time has come.
+//!
 //! Invariants: the events in `events[next..filled]` are those of the last wait that nobody has taken; a wait starts
 //! only when there are none.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::super::interest::{Event, Interest, Mode};
 use super::super::precision::first_part;
-use super::{Backend, Known, Watch, already_exists, not_found, unsupported};
+use super::{ALARM, Backend, Known, Watch, already_exists, not_found, unsupported};
 
 /// The backend that this file is.
 pub(in super::super) const KIND: Backend = Backend::Epoll;
@@ -23,9 +27,17 @@ pub(in super::super) const KIND: Backend = Backend::Epoll;
 const FIRST_EVENTS: usize = 64;
 const MOST_EVENTS: usize = 1024;
 
+/// The longest alarm, which fits any `time_t`. One that has gone off too early for this ends in a turn with nothing to do.
+const LONGEST_ALARM: Duration = Duration::from_secs(1_000_000_000);
+
+/// The descriptor of an epoll instance.
+pub(in super::super) type Descriptor = OwnedFd;
+
 /// An epoll instance, and the events of its last wait.
 pub(in super::super) struct Queue {
-    epoll: OwnedFd,
+    epoll: Arc<Descriptor>,
+    /// Made when it is first set.
+    alarm: Option<OwnedFd>,
     /// Allocated by the first wait.
     events: Vec<libc::epoll_event>,
     filled: usize,
@@ -42,11 +54,51 @@ impl Queue {
         // SAFETY: the kernel just made this descriptor for us, and nobody else knows its number.
         let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Queue {
-            epoll,
+            epoll: Arc::new(epoll),
+            alarm: None,
             events: Vec::new(),
             filled: 0,
             next: 0,
         })
+    }
+
+    pub(in super::super) fn descriptor(&self) -> &Arc<Descriptor> {
+        &self.epoll
+    }
+
+    pub(in super::super) fn set_alarm(&mut self, left: Option<Duration>) -> io::Result<()> {
+        let fd = match &self.alarm {
+            Some(alarm) => alarm.as_raw_fd(),
+            None => {
+                let alarm = timerfd()?;
+                let watch = Watch {
+                    token: ALARM,
+                    interest: Interest::READABLE,
+                    mode: Mode::Edge,
+                };
+                self.control(libc::EPOLL_CTL_ADD, alarm.as_raw_fd(), watch)?;
+                self.alarm.insert(alarm).as_raw_fd()
+            }
+        };
+        // Zero would disarm it.
+        let left = left.map_or(Duration::ZERO, |left| left.clamp(Duration::from_nanos(1), LONGEST_ALARM));
+        let setting = libc::itimerspec {
+            it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+            it_value: libc::timespec {
+                tv_sec: left.as_secs() as libc::time_t,
+                // A `c_long`, but for one platform.
+                tv_nsec: left.subsec_nanos() as _,
+            },
+        };
+        // SAFETY: the kernel reads `setting` during the call, and is asked for no old one. `fd` is ours, and open.
+        if unsafe { libc::timerfd_settime(fd, 0, &setting, ptr::null_mut()) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    pub(in super::super) fn may_have_more(&self) -> bool {
+        self.filled > 0 && self.filled == self.events.len()
     }
 
     pub(in super::super) fn add(&mut self, fd: RawFd, watch: Watch, known: Known) -> io::Result<()> {
@@ -131,6 +183,16 @@ impl Queue {
             Err(io::Error::last_os_error())
         }
     }
+}
+
+fn timerfd() -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointers.
+    let fd = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor for us, and nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn flags(interest: Interest, mode: Mode) -> u32 {

@@ -4,6 +4,8 @@
 //! call, with no room for events: then a change that fails is the call's `errno`, on every system alike, and no
 //! event of another source can be returned, and lost, by the way.
 //!
+//! The alarm is a one-shot timer, whose identity is 0. On OpenBSD and DragonFly, it is rounded up to milliseconds.
+//!
 //! Out-of-band data (`Interest::PRIORITY`) has no filter that all these systems share, and is not watched.
 //!
 //! Invariants: the events in `events[next..filled]` are those of the last wait that nobody has taken; a wait starts
@@ -12,13 +14,14 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::fork::Birth;
 use super::super::interest::{Event, Interest, Mode};
-use super::{Backend, Known, Watch, already_exists, not_found, unsupported};
+use super::{ALARM, Backend, Known, Watch, already_exists, not_found, unsupported};
 
 #[cfg(not(evbase_libkqueue))]
 use libc as abi;
@@ -59,12 +62,43 @@ const CLEAR: Flags = abi::EV_CLEAR as Flags;
 const DISPATCH: Flags = abi::EV_DISPATCH as Flags;
 const EOF: Flags = abi::EV_EOF as Flags;
 const ERROR: Flags = abi::EV_ERROR as Flags;
+const TIMER: Filter = abi::EVFILT_TIMER as Filter;
+const ONESHOT: Flags = abi::EV_ONESHOT as Flags;
 
-/// A kqueue, and the events of its last wait.
-pub(in super::super) struct Queue {
+/// The unit of a timer, as `fflags` say it, and how many nanoseconds it has. Where there is no choice, it is a millisecond.
+#[cfg(not(any(target_os = "openbsd", target_os = "dragonfly")))]
+const ALARM_UNIT: (u32, u128) = (abi::NOTE_NSECONDS, 1);
+#[cfg(any(target_os = "openbsd", target_os = "dragonfly"))]
+const ALARM_UNIT: (u32, u128) = (0, 1_000_000);
+
+/// The descriptor of a kqueue.
+#[derive(Debug)]
+pub(in super::super) struct Descriptor {
     /// `None` only while dropping.
     kqueue: Option<OwnedFd>,
     birth: Birth,
+}
+
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.kqueue.as_ref().expect("evbase: it is there until the drop").as_fd()
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        if let Some(kqueue) = self.kqueue.take()
+            && self.birth.is_child()
+        {
+            // Not inherited: the number is free, or another file's.
+            let _ = kqueue.into_raw_fd();
+        }
+    }
+}
+
+/// A kqueue, and the events of its last wait.
+pub(in super::super) struct Queue {
+    kqueue: Arc<Descriptor>,
     /// Allocated by the first wait.
     events: Vec<Kevent>,
     filled: usize,
@@ -95,12 +129,43 @@ impl Queue {
             return Err(io::Error::last_os_error());
         }
         Ok(Queue {
-            kqueue: Some(kqueue),
-            birth: Birth::here(),
+            kqueue: Arc::new(Descriptor {
+                kqueue: Some(kqueue),
+                birth: Birth::here(),
+            }),
             events: Vec::new(),
             filled: 0,
             next: 0,
         })
+    }
+
+    pub(in super::super) fn descriptor(&self) -> &Arc<Descriptor> {
+        &self.kqueue
+    }
+
+    pub(in super::super) fn set_alarm(&mut self, left: Option<Duration>) -> io::Result<()> {
+        let mut alarm = zeroed();
+        alarm.0.filter = TIMER;
+        alarm.0.udata = ALARM as usize as _;
+        let Some(left) = left else {
+            alarm.0.flags = DELETE;
+            return match self.submit(alarm) {
+                // It has gone off, or was never set.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+                result => result,
+            };
+        };
+        let (unit, nanoseconds) = ALARM_UNIT;
+        // Zero means various things.
+        let units = left.min(LONGEST_WAIT).as_nanos().div_ceil(nanoseconds).max(1);
+        alarm.0.flags = ADD | ONESHOT;
+        alarm.0.fflags = unit;
+        alarm.0.data = units.try_into().unwrap_or_else(|_| unreachable!("evbase: the longest wait fits"));
+        self.submit(alarm)
+    }
+
+    pub(in super::super) fn may_have_more(&self) -> bool {
+        self.filled > 0 && self.filled == self.events.len()
     }
 
     pub(in super::super) fn add(&mut self, fd: RawFd, watch: Watch, known: Known) -> io::Result<()> {
@@ -200,13 +265,17 @@ impl Queue {
         Ok(())
     }
 
-    /// Submits one change.
+    /// Submits one change of a descriptor's filter.
     fn change(&self, fd: RawFd, filter: Filter, flags: Flags, token: u64) -> io::Result<()> {
         let mut change = zeroed();
         change.0.ident = fd as _;
         change.0.filter = filter;
         change.0.flags = flags;
         change.0.udata = token as usize as _;
+        self.submit(change)
+    }
+
+    fn submit(&self, change: Kevent) -> io::Result<()> {
         // SAFETY: the kernel reads one change, which outlives the call, and writes no events, for there is room for
         // none. The queue is ours, and this is the thread that owns the base.
         let result = unsafe { abi::kevent(self.raw(), &raw const change.0, 1, ptr::null_mut(), 0, ptr::null()) };
@@ -225,18 +294,7 @@ impl Queue {
     }
 
     fn raw(&self) -> RawFd {
-        self.kqueue.as_ref().map_or(-1, OwnedFd::as_raw_fd)
-    }
-}
-
-impl Drop for Queue {
-    fn drop(&mut self) {
-        if let Some(kqueue) = self.kqueue.take()
-            && self.birth.is_child()
-        {
-            // Not inherited: the number is free, or another file's.
-            let _ = kqueue.into_raw_fd();
-        }
+        self.kqueue.as_fd().as_raw_fd()
     }
 }
 

@@ -24,20 +24,26 @@
 //!     the kernel can't express. `EINTR` is no error, and no event. Called only when `next` has come to its end.
 //!   * `next(&mut self) -> Option<(u64, Event)>` takes the next event of the last wait, with the token it was
 //!     registered under. An event that was taken isn't given again, and one that wasn't stays for the next call.
-//!   * `Drop` closes the descriptor of the queue, in the process that it belongs to.
+//!   * `may_have_more(&self) -> bool` says whether the last wait has filled its buffer.
+//!   * `set_alarm(&mut self, left: Option<Duration>) -> io::Result<()>` makes the queue's descriptor readable when so much time
+//!     has passed, once, by an event with the token [`ALARM`]; `None` is never. Whatever the kernel needs for that is made by
+//!     the first call, and lasts as long as the queue.
+//!   * `descriptor(&self) -> &Arc<Descriptor>`: the descriptor of the queue, which others may share in order to poll it.
+//! * `Descriptor`, which is `Send`, `Sync` and `AsFd`. The drop of the last share closes it, in the process that it belongs to.
 //!
-//! Nobody calls `add`, `modify`, `remove` or `wait` in the child of a fork.
+//! Nobody calls `add`, `modify`, `remove`, `set_alarm` or `wait` in the child of a fork.
 
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
 
 use super::interest::{Interest, Mode};
+use super::sources;
 
 cfg_select! {
     all(target_os = "linux", not(evbase_libkqueue)) => {
         mod epoll;
-        pub(super) use epoll::{KIND, Queue};
+        pub(super) use epoll::{Descriptor, KIND, Queue};
     }
     any(
         target_vendor = "apple",
@@ -48,7 +54,7 @@ cfg_select! {
         evbase_libkqueue,
     ) => {
         mod kqueue;
-        pub(super) use kqueue::{KIND, Queue};
+        pub(super) use kqueue::{Descriptor, KIND, Queue};
     }
     _ => {
         compile_error!(
@@ -96,6 +102,12 @@ impl fmt::Display for Backend {
         })
     }
 }
+
+/// The token of the notifier's descriptor. No [`Key`](super::Key) has it, nor the next one.
+pub(super) const NOTIFY: u64 = sources::NONE as u64;
+
+/// The token of the alarm.
+pub(super) const ALARM: u64 = NOTIFY | 1 << 32;
 
 /// How a descriptor is watched.
 #[derive(Clone, Copy, Debug)]
