@@ -70,10 +70,11 @@ pub mod time;
 #[cfg(feature = "unblock")]
 mod unblock;
 
-pub use executor::{AbortHandle, JoinError, JoinHandle};
+pub use executor::{AbortHandle, JoinError, JoinHandle, Priority};
 pub use runtime::{
-    Builder, Cause, EnterGuard, LocalSpawner, Metrics, Report, Requested, RunError, Runtime, Shutdown, SignalGuard,
-    SpawnError, SpawnErrorKind, Spawner, Terminated, Turn, WaitError, spawn_local, yield_now,
+    Builder, Cause, Embedded, EnterGuard, LocalSpawner, Metrics, Report, Requested, RunError, Runtime, Shutdown,
+    SignalGuard, SpawnError, SpawnErrorKind, Spawner, Terminated, Turn, Wait, WaitError, WaitHook, spawn_local,
+    yield_now,
 };
 #[cfg(feature = "unblock")]
 pub use unblock::unblock;

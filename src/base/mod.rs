@@ -79,4 +79,5 @@ pub use self::notify::Notifier;
 pub(crate) use self::precision::{ExactThread, Until};
 pub use self::sources::Key;
 pub use self::sys::Backend;
+pub(crate) use self::sys::Descriptor;
 pub use self::timers::TimerKey;

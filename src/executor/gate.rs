@@ -12,6 +12,7 @@
 //!                        whoever cleared PARKED writes to the notify fd: one write a park, none while home runs
 //!   home    take   RMW   head := null, PARKED := 0      the whole list, which home delivers in portions (messages.rs)
 //!           park   CAS   PARKED := 1                    only on an empty inbox and with no stop bit home hasn't seen
+//!           unpark RMW   PARKED := 0                    home itself has found something to do
 //!           seal   CAS   head := SEALED, PARKED := 0    takes what is left, as `take` does
 //! ```
 //!
@@ -286,11 +287,17 @@ impl Gate {
             if word & HEAD != 0 || word & STOP_BITS != seen.0 {
                 return false;
             }
-            match self.word.compare_exchange_weak(word, word | PARKED, Relaxed, Relaxed) {
+            // Release: whoever clears PARKED sees what home did before, such as whether it is embedded.
+            match self.word.compare_exchange_weak(word, word | PARKED, Release, Relaxed) {
                 Ok(_) => return true,
                 Err(now) => word = now,
             }
         }
+    }
+
+    /// Clears PARKED, since home itself has found something to do. Home only.
+    pub(super) fn unpark(&self) -> MustUnpark {
+        MustUnpark(self.word.fetch_and(!PARKED, Relaxed) & PARKED != 0)
     }
 
     /// Shuts the gate for ever, and takes the messages that came before, newest first. Home only.

@@ -20,8 +20,12 @@ pub(crate) trait Unpark: Send + Sync {
     /// Called from any thread and from signal handlers: an implementation doesn't lock, allocate or panic.
     fn unpark(&self) -> bool;
 
-    /// A stop was asked for that is new, and home is not parked in its own loop: it may sleep elsewhere. Called from where
-    /// `unpark` is.
+    /// As `unpark`, for a stop: a home that is parked may nevertheless sleep elsewhere, if it is embedded in another loop.
+    fn unpark_to_stop(&self) -> bool {
+        self.unpark()
+    }
+
+    /// A stop was asked for that is new, and home is not parked: it may sleep elsewhere. Called from where `unpark` is.
     fn stopped(&self);
 
     /// What made the inbox, if that still exists.
@@ -101,7 +105,9 @@ impl Inbox {
         // After the gate: home that sees this finds the stop there.
         self.asked.fetch_or(level.bits(), Release);
         if must_unpark.0 {
-            self.unpark_home(must_unpark);
+            if !self.unpark.unpark_to_stop() {
+                self.gate.0.unpark_failed();
+            }
         } else if before.lack(level.bits()) {
             self.unpark.stopped();
         }
@@ -145,6 +151,17 @@ impl Inbox {
     /// Home only: see [`Gate::park`].
     pub(super) fn park(&self, seen: Stops) -> bool {
         self.gate.0.park(seen)
+    }
+
+    /// Home outside its loop has something to do that didn't come from abroad: whatever loop it is embedded in is woken, unless
+    /// somebody has done so since it parked. Home only.
+    pub(super) fn unpark(&self) {
+        self.unpark_home(self.gate.0.unpark());
+    }
+
+    /// As `unpark`, for a home that has not parked. Home only.
+    pub(super) fn ring(&self) {
+        self.unpark_home(MustUnpark(true));
     }
 
     /// Home only: see [`Gate::seal`].

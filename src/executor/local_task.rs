@@ -12,6 +12,7 @@ use std::ptr::NonNull;
 use std::task::Context;
 
 use super::catch_panic;
+use super::priority::Priority;
 use super::task::{End, Header, Local, Run};
 use super::task_ref::{self, TaskRef};
 
@@ -62,6 +63,10 @@ impl LocalTask {
     /// Whether it was made abroad, and has not arrived.
     pub(super) fn is_away(&self) -> bool {
         self.local().is(Run::Away)
+    }
+
+    pub(super) fn priority(&self) -> Priority {
+        self.local().priority()
     }
 
     pub(super) fn slot(&self) -> u32 {

@@ -25,6 +25,7 @@ mod owned;
 mod post;
 #[cfg(all(test, evbase_loom))]
 mod post_models;
+mod priority;
 mod state;
 mod task;
 mod task_ref;
@@ -50,6 +51,7 @@ pub use join::{AbortHandle, JoinHandle};
 pub use join_error::JoinError;
 pub(crate) use large::{Large, is_large};
 pub(crate) use post::{Coalescing, RunAtHome};
+pub use priority::Priority;
 pub(crate) use task_ref::is_task_waker;
 
 use crate::sync::Arc;
@@ -58,6 +60,7 @@ use gate::Node;
 use local_task::{LocalTask, Polled};
 use messages::Messages;
 use owned::Owned;
+use priority::Levels;
 use task::{End, Header};
 
 /// The counters of an executor: written at home, read on any thread.
@@ -103,17 +106,32 @@ pub(crate) struct Executor {
     all_work_taken: Cell<bool>,
     /// The tasks to poll, oldest first. `owned` has a reference to each; or it is `root`.
     ready: RefCell<VecDeque<NonNull<Header>>>,
+    /// Those of other than normal priority, once there were any.
+    levels: RefCell<Option<Box<Levels>>>,
     owned: RefCell<Owned>,
     /// Stands for the future of `block_on`; its own future is never polled.
     root: LocalTask,
-    closing: Cell<bool>,
+    mood: Cell<Mood>,
     free_list: FreeList,
+}
+
+/// What becomes of a task that is scheduled at home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    /// It is queued. Home is in its loop; or not, and nobody else is to poll the loop's descriptor, or was told to.
+    Awake,
+    /// As `Awake`, and there are, or were, tasks of other than normal priority.
+    AwakeWithPriorities,
+    /// Home is outside of its loop, embedded in another one, and parked: that loop is told first.
+    Asleep,
+    /// It isn't queued: home polls no more.
+    Closing,
 }
 
 impl Executor {
     pub(crate) fn new(inbox: Arc<Inbox>) -> Self {
         let free_list = FreeList::new();
-        let root = task::new_at_home(std::future::pending::<()>(), &inbox, &free_list);
+        let root = task::new_at_home(std::future::pending::<()>(), Priority::Normal, &inbox, &free_list);
         // SAFETY: it was just made, with home's reference, which is kept, and the join handle's, which goes with the handle.
         let root = unsafe {
             drop(JoinHandle::<()>::new(root));
@@ -124,9 +142,10 @@ impl Executor {
             messages: Messages::new(),
             all_work_taken: Cell::new(false),
             ready: RefCell::default(),
+            levels: RefCell::default(),
             owned: RefCell::default(),
             root,
-            closing: Cell::new(false),
+            mood: Cell::new(Mood::Awake),
             free_list,
         }
     }
@@ -143,18 +162,23 @@ impl Executor {
 
     /// Whether there are ready tasks, or messages that were taken from the gate and not delivered.
     pub(crate) fn has_work(&self) -> bool {
-        !self.ready.borrow().is_empty() || !self.messages.is_empty()
+        let levels = || self.levels.borrow().as_ref().is_some_and(|levels| !levels.is_empty());
+        !self.ready.borrow().is_empty() || !self.messages.is_empty() || levels()
+    }
+
+    fn is_closing(&self) -> bool {
+        self.mood.get() == Mood::Closing
     }
 
     /// Makes a task and queues it. After `begin_close`, the future comes back.
-    pub(crate) fn spawn_local<F>(&self, future: F) -> Result<JoinHandle<F::Output>, F>
+    pub(crate) fn spawn_local<F>(&self, future: F, priority: Priority) -> Result<JoinHandle<F::Output>, F>
     where
         F: Future + 'static,
     {
-        if self.closing.get() {
+        if self.is_closing() {
             return Err(future);
         }
-        let task = task::new_at_home(future, &self.inbox, &self.free_list);
+        let task = task::new_at_home(future, priority, &self.inbox, &self.free_list);
         // SAFETY: it was just made, at home, with home's reference and the join handle's.
         let (task, handle) = unsafe { (LocalTask::from_raw(task), JoinHandle::new(task)) };
         self.accept(task);
@@ -181,6 +205,8 @@ impl Executor {
 
     /// Delivers all that was sent before this call. At home, also within a poll, or while a message is delivered.
     pub(crate) fn receive_all(&self) {
+        // Taking messages unparks.
+        self.rouse();
         self.deliver_taken(|| true);
         self.take();
         self.deliver_taken(|| true);
@@ -212,14 +238,49 @@ impl Executor {
         self.messages.is_empty() && self.inbox.park(seen)
     }
 
+    /// Home leaves its loop, embedded in another one: it parks, so that whatever comes from here on tells that loop. If there is
+    /// something to do already, for the caller or the executor, that loop is told now.
+    pub(crate) fn settle(&self, seen: Stops, is_busy: bool) {
+        debug_assert!(!self.is_closing());
+        if is_busy || self.has_work() || !self.park(seen) {
+            self.inbox.ring();
+        } else {
+            self.mood.set(Mood::Asleep);
+        }
+    }
+
+    /// Home outside of its loop has something to do: if it has settled, the loop that it is embedded in is told, once.
+    #[inline]
+    pub(crate) fn rouse(&self) {
+        if self.mood.get() == Mood::Asleep {
+            self.wake_up();
+            self.inbox.unpark();
+        }
+    }
+
+    /// Home returns to its loop.
+    pub(crate) fn wake_up(&self) {
+        if self.mood.get() == Mood::Asleep {
+            self.mood.set(match *self.levels.borrow() {
+                Some(_) => Mood::AwakeWithPriorities,
+                None => Mood::Awake,
+            });
+        }
+    }
+
     /// Polls ready tasks, oldest first, while `go_on` says so: `limit` polls at most. It returns early when the root has ended,
     /// and after a poll that has spent its budget, which may have taken as long as very many others.
     /// Returns the number of polls, and whether the root has ended.
     pub(crate) fn run(&self, limit: u32, mut root: Option<&mut dyn Root>, go_on: impl Fn() -> bool) -> (u32, bool) {
         let (mut polls, mut root_done) = (0, false);
+        let has_levels = self.levels.borrow().is_some();
         coop::while_polling(|| {
             while polls < limit && go_on() {
-                let Some(task) = self.ready.borrow_mut().pop_front() else {
+                let next = match has_levels {
+                    false => self.ready.borrow_mut().pop_front(),
+                    true => self.next_by_priority(),
+                };
+                let Some(task) = next else {
                     break;
                 };
                 polls += 1;
@@ -284,8 +345,41 @@ impl Executor {
     /// Puts a task that is `Queued` into the ready queue, unless home is closing and polls no more.
     #[inline]
     fn queue(&self, task: &LocalTask) {
-        if !self.closing.get() {
+        if self.mood.get() == Mood::Awake {
             self.ready.borrow_mut().push_back(task.as_raw());
+        } else {
+            self.queue_by_mood(task);
+        }
+    }
+
+    #[cold]
+    fn queue_by_mood(&self, task: &LocalTask) {
+        if self.is_closing() {
+            return;
+        }
+        self.rouse();
+        let mut ready = self.ready.borrow_mut();
+        match &mut *self.levels.borrow_mut() {
+            Some(levels) => levels.push(task.as_raw(), task.priority(), &mut ready),
+            None => ready.push_back(task.as_raw()),
+        }
+    }
+
+    #[cold]
+    fn next_by_priority(&self) -> Option<NonNull<Header>> {
+        let mut ready = self.ready.borrow_mut();
+        match &mut *self.levels.borrow_mut() {
+            Some(levels) => levels.pop(&mut ready),
+            None => ready.pop_front(),
+        }
+    }
+
+    /// From here on, the priorities of tasks are looked at.
+    #[cold]
+    fn use_priorities(&self) {
+        self.levels.borrow_mut().get_or_insert_default();
+        if self.mood.get() == Mood::Awake {
+            self.mood.set(Mood::AwakeWithPriorities);
         }
     }
 
@@ -310,10 +404,13 @@ impl Executor {
     #[inline]
     fn accept(&self, task: LocalTask) {
         self.inbox.counts().accepted.add(1);
+        if task.priority() != Priority::Normal {
+            self.use_priorities();
+        }
         self.wake(&task);
         let raw = task.as_raw();
         self.owned.borrow_mut().insert(task);
-        if self.closing.get() {
+        if self.is_closing() {
             // SAFETY: `owned` has the reference, until the task has ended and this is not used again.
             let task = unsafe { LocalTask::borrowed(raw) };
             self.cancel(&task);
@@ -341,14 +438,14 @@ impl Executor {
 
     /// The first step of the end: from here on, home accepts and queues no task. Not within a poll.
     pub(crate) fn begin_close(&self) {
-        self.closing.set(true);
-        drop(self.ready.take());
+        self.mood.set(Mood::Closing);
+        drop((self.ready.take(), self.levels.take()));
     }
 
     /// The second step: drops the futures of all tasks but those that are still in the inbox. Once `go_on` is false, it leaks
     /// the rest.
     pub(crate) fn cancel_all(&self, go_on: impl Fn() -> bool) {
-        debug_assert!(self.closing.get());
+        debug_assert!(self.is_closing());
         while go_on() {
             let Some(task) = self.owned.borrow_mut().any() else {
                 break;
@@ -360,7 +457,7 @@ impl Executor {
     /// The third step, when home has given up everything else: seals the inbox, delivers what was sent before, and frees spare
     /// memory. New tasks among what was sent are cancelled at once. Once `go_on` is false, it leaks the rest.
     pub(crate) fn seal(&self, go_on: impl Fn() -> bool) {
-        debug_assert!(self.closing.get());
+        debug_assert!(self.is_closing());
         if !go_on() {
             return;
         }
@@ -380,12 +477,12 @@ impl Executor {
 
 /// Makes a task, on any thread: at home it is queued, else sent home. The future comes back if the runtime accepts no work any
 /// more.
-pub(crate) fn spawn<F>(inbox: &Arc<Inbox>, future: F) -> Result<JoinHandle<F::Output>, F>
+pub(crate) fn spawn<F>(inbox: &Arc<Inbox>, future: F, priority: Priority) -> Result<JoinHandle<F::Output>, F>
 where
     F: Future + Send + 'static,
 {
     // SAFETY: `F: Send`.
-    unsafe { spawn_unchecked(inbox, future) }
+    unsafe { spawn_unchecked(inbox, future, priority) }
 }
 
 /// As `spawn`, for a future that need not be `Send` itself.
@@ -393,15 +490,19 @@ where
 /// # Safety
 ///
 /// What the future holds before its first poll is `Send`.
-pub(crate) unsafe fn spawn_unchecked<F>(inbox: &Arc<Inbox>, future: F) -> Result<JoinHandle<F::Output>, F>
+pub(crate) unsafe fn spawn_unchecked<F>(
+    inbox: &Arc<Inbox>,
+    future: F,
+    priority: Priority,
+) -> Result<JoinHandle<F::Output>, F>
 where
     F: Future + 'static,
 {
     let mut future = Some(future);
     let mut take = || future.take().expect("evbase: a future is spawned once");
-    if let Some(spawned) = current::with(Arc::as_ptr(inbox), |home| home.spawn_local(take())) {
+    if let Some(spawned) = current::with(Arc::as_ptr(inbox), |home| home.spawn_local(take(), priority)) {
         return spawned;
     }
     // SAFETY: the caller's promise. The task comes back with the join handle's reference.
-    unsafe { Ok(JoinHandle::new(task::post(take(), inbox)?)) }
+    unsafe { Ok(JoinHandle::new(task::post(take(), priority, inbox)?)) }
 }

@@ -27,7 +27,7 @@ use loom::sync::atomic::AtomicUsize;
 use loom::thread;
 
 use super::inbox::Owner;
-use super::{Executor, Inbox, JoinHandle, StopLevel, Stops, Unpark, current, spawn};
+use super::{Executor, Inbox, JoinHandle, Priority, StopLevel, Stops, Unpark, current, spawn};
 use crate::sync::{Mutex, UnsafeCell};
 
 /// The notify fd of a home that sleeps in its own loop only, where no bell rings.
@@ -260,7 +260,7 @@ fn work_that_a_stop_finds_accepted_is_run() {
                 let future = async move {
                     ran.fetch_add(1, Relaxed);
                 };
-                spawn(&inbox, future).is_ok()
+                spawn(&inbox, future, Priority::Normal).is_ok()
             })
         };
         let stopper = {
@@ -452,7 +452,7 @@ fn flagged(home: &Home, flag: &Arc<AtomicUsize>, goal: usize) -> (JoinHandle<u32
             Poll::Pending
         })
     };
-    let handle = home.executor.spawn_local(future).ok().unwrap();
+    let handle = home.executor.spawn_local(future, Priority::Normal).ok().unwrap();
     home.pass();
     (handle, first.take().unwrap())
 }
@@ -527,7 +527,9 @@ fn an_abort_and_a_wake_up_from_abroad() {
 fn a_task_is_aborted_while_it_arrives() {
     model(5, || {
         let (home, inbox) = Home::new();
-        let handle = spawn(&inbox, std::future::pending::<()>()).ok().unwrap();
+        let handle = spawn(&inbox, std::future::pending::<()>(), Priority::Normal)
+            .ok()
+            .unwrap();
         // Before, during or after the arrival, which the first pass is.
         let aborting = thread::spawn(move || handle.abort());
         home.drive_all_tasks();
@@ -559,7 +561,7 @@ fn a_completed_task_is_delivered_while_its_last_waker_goes() {
             waking.lock().take();
             Poll::Ready(())
         });
-        drop(home.executor.spawn_local(future));
+        drop(home.executor.spawn_local(future, Priority::Normal));
         home.pass();
         home.pass();
         waker_thread.join().unwrap();
@@ -573,7 +575,7 @@ fn a_completed_task_is_delivered_while_its_last_waker_goes() {
 fn whoever_joins_is_woken() {
     model(5, || {
         let (home, inbox) = Home::new();
-        let mut handle = spawn(&inbox, async { 3 }).ok().unwrap();
+        let mut handle = spawn(&inbox, async { 3 }, Priority::Normal).ok().unwrap();
         let joiner = thread::spawn(move || {
             // Leaves a waker that will not do.
             match Pin::new(&mut handle).poll(&mut Context::from_waker(Waker::noop())) {
@@ -615,7 +617,9 @@ fn a_handle_dropped_while_its_task_completes() {
         let drops = Arc::new(AtomicUsize::new(0));
         let mut handle = {
             let drops = drops.clone();
-            spawn(&inbox, async move { Output(drops) }).ok().unwrap()
+            spawn(&inbox, async move { Output(drops) }, Priority::Normal)
+                .ok()
+                .unwrap()
         };
         let joiner = thread::spawn(move || {
             let polled = Pin::new(&mut handle).poll(&mut Context::from_waker(&Counted::waker()));
@@ -642,7 +646,7 @@ fn a_spawn_meets_the_end() {
                     drop(held);
                     5
                 };
-                match spawn(&inbox, future) {
+                match spawn(&inbox, future, Priority::Normal) {
                     Ok(handle) => match wait(handle) {
                         Ok(output) => assert_eq!(output, 5),
                         Err(error) => assert!(error.is_cancelled()),
@@ -686,12 +690,12 @@ fn the_memory_of_tasks_meets_the_end() {
         let spawner = thread::spawn(move || {
             for _ in 0..2 {
                 // The first one makes home share; the second one may find what home has shared.
-                drop(spawn(&inbox, async {}));
+                drop(spawn(&inbox, async {}, Priority::Normal));
             }
         });
-        let late = home.executor.spawn_local(async {});
+        let late = home.executor.spawn_local(async {}, Priority::Normal);
         for _ in 0..3 {
-            drop(home.executor.spawn_local(async {}));
+            drop(home.executor.spawn_local(async {}, Priority::Normal));
         }
         home.drive_all_tasks();
         home.close_with(|| {});

@@ -24,6 +24,7 @@ use super::free_list::{self, BlockHeader, FreeList};
 use super::gate::{Admission, Message, Node, NodeVtable, Stops};
 use super::inbox::Inbox;
 use super::join_error::Failure;
+use super::priority::Priority;
 use super::state::State;
 use super::{Executor, catch_panic, current};
 use crate::sync::{Arc, Cell, UnsafeCell};
@@ -51,13 +52,26 @@ pub(super) enum Run {
 const RUN_BITS: u32 = 3;
 const RUN_MASK: u32 = (1 << RUN_BITS) - 1;
 
-/// The part of a task that only home touches: what it does with the task, and the task's slot in [`Owned`](super::owned::Owned).
-/// Both in one word.
+const PRIORITY_BITS: u32 = 2;
+const PRIORITY_MASK: u32 = (1 << PRIORITY_BITS) - 1;
+
+const SLOT_SHIFT: u32 = RUN_BITS + PRIORITY_BITS;
+
+/// The part of a task that only home touches: what it does with the task, the task's priority, and its slot in
+/// [`Owned`](super::owned::Owned). All in one word.
 pub(super) struct Local(Cell<u32>);
 
 impl Local {
-    fn new(run: Run) -> Self {
-        Self(Cell::new(run as u32))
+    fn new(run: Run, priority: Priority) -> Self {
+        Self(Cell::new((priority as u32) << RUN_BITS | run as u32))
+    }
+
+    pub(super) fn priority(&self) -> Priority {
+        match self.0.get() >> RUN_BITS & PRIORITY_MASK {
+            HIGH => Priority::High,
+            LOW => Priority::Low,
+            _ => Priority::Normal,
+        }
     }
 
     pub(super) fn is(&self, run: Run) -> bool {
@@ -69,16 +83,20 @@ impl Local {
     }
 
     pub(super) fn slot(&self) -> u32 {
-        self.0.get() >> RUN_BITS
+        self.0.get() >> SLOT_SHIFT
     }
 
     pub(super) fn set_slot(&self, slot: u32) {
-        self.0.set(slot << RUN_BITS | self.0.get() & RUN_MASK);
+        self.0
+            .set(slot << SLOT_SHIFT | self.0.get() & (PRIORITY_MASK << RUN_BITS | RUN_MASK));
     }
 }
 
 /// How many slots [`Owned`](super::owned::Owned) can have.
-pub(super) const MOST_SLOTS: u32 = u32::MAX >> RUN_BITS;
+pub(super) const MOST_SLOTS: u32 = u32::MAX >> SLOT_SHIFT;
+
+const HIGH: u32 = Priority::High as u32;
+const LOW: u32 = Priority::Low as u32;
 
 /// How a task ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +188,7 @@ impl<F: Future> Task<F> {
         future: F,
         inbox: &Arc<Inbox>,
         state: State,
-        run: Run,
+        (run, priority): (Run, Priority),
         free_list: Option<&FreeList>,
     ) -> NonNull<Header> {
         let block = match free_list {
@@ -183,7 +201,7 @@ impl<F: Future> Task<F> {
         unsafe {
             (&raw mut (*task).header.block.node).write(Node::new((&raw const *Self::VTABLE_REF).cast()));
             (&raw mut (*task).header.state).write(state);
-            (&raw mut (*task).header.local).write(Local::new(run));
+            (&raw mut (*task).header.local).write(Local::new(run, priority));
             (&raw mut (*task).header.join_cell).write(UnsafeCell::new(None));
             (&raw mut (*task).stage).write(UnsafeCell::new(Stage {
                 future: ManuallyDrop::new(future),
@@ -302,8 +320,14 @@ impl<F: Future> Task<F> {
 }
 
 /// Makes a task at home, idle, with two references: home's, and one for a join handle.
-pub(super) fn new_at_home<F: Future>(future: F, inbox: &Arc<Inbox>, free_list: &FreeList) -> NonNull<Header> {
-    Task::allocate(future, inbox, State::new_at_home(), Run::Idle, Some(free_list))
+pub(super) fn new_at_home<F: Future>(
+    future: F,
+    priority: Priority,
+    inbox: &Arc<Inbox>,
+    free_list: &FreeList,
+) -> NonNull<Header> {
+    let local = (Run::Idle, priority);
+    Task::allocate(future, inbox, State::new_at_home(), local, Some(free_list))
 }
 
 /// Makes a task abroad and sends it home. Returns it with a reference for a join handle, or the future if home refuses.
@@ -311,11 +335,11 @@ pub(super) fn new_at_home<F: Future>(future: F, inbox: &Arc<Inbox>, free_list: &
 /// # Safety
 ///
 /// Moving the future home is sound: it is `Send`, or what it holds before its first poll is.
-pub(super) unsafe fn post<F: Future>(future: F, inbox: &Arc<Inbox>) -> Result<NonNull<Header>, F> {
+pub(super) unsafe fn post<F: Future>(future: F, priority: Priority, inbox: &Arc<Inbox>) -> Result<NonNull<Header>, F> {
     if inbox.is_asked_to_stop(Stops::default()) {
         return Err(future);
     }
-    let task = Task::allocate(future, inbox, State::new_abroad(), Run::Away, None);
+    let task = Task::allocate(future, inbox, State::new_abroad(), (Run::Away, priority), None);
     // SAFETY: the node is the header's first field, in an allocation aligned to 16; the inbox's reference keeps the task
     // until it is delivered.
     let message = unsafe { Message::new(task.cast()) };

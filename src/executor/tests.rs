@@ -53,18 +53,21 @@ fn a_task_is_polled_once_a_wake_up() {
         let polls = Rc::new(Cell::new(0));
         let counted = polls.clone();
         let mut handle = executor
-            .spawn_local(poll_fn(move |cx| {
-                counted.set(counted.get() + 1);
-                if counted.get() == 3 {
-                    return Poll::Ready("done");
-                }
-                // However often it is woken.
-                cx.waker().wake_by_ref();
-                let kept = cx.waker().clone();
-                kept.wake_by_ref();
-                kept.wake();
-                Poll::Pending
-            }))
+            .spawn_local(
+                poll_fn(move |cx| {
+                    counted.set(counted.get() + 1);
+                    if counted.get() == 3 {
+                        return Poll::Ready("done");
+                    }
+                    // However often it is woken.
+                    cx.waker().wake_by_ref();
+                    let kept = cx.waker().clone();
+                    kept.wake_by_ref();
+                    kept.wake();
+                    Poll::Pending
+                }),
+                Priority::Normal,
+            )
             .ok()
             .unwrap();
         assert_eq!(run(executor), 3);
@@ -86,10 +89,13 @@ fn an_aborted_task_is_dropped_before_its_next_poll() {
         let dropped = Rc::new(Cell::new(false));
         let guard = SetOnDrop(dropped.clone());
         let mut handle = executor
-            .spawn_local(async move {
-                let _guard = guard;
-                pending::<()>().await;
-            })
+            .spawn_local(
+                async move {
+                    let _guard = guard;
+                    pending::<()>().await;
+                },
+                Priority::Normal,
+            )
             .ok()
             .unwrap();
         run(executor);
@@ -106,7 +112,7 @@ fn an_aborted_task_is_dropped_before_its_next_poll() {
 fn a_panic_travels_in_the_handle() {
     with_executor(|executor| {
         let mut handle = executor
-            .spawn_local(async { panic!("on purpose") })
+            .spawn_local(async { panic!("on purpose") }, Priority::Normal)
             .ok()
             .map(|handle: JoinHandle<()>| handle)
             .unwrap();
@@ -126,7 +132,7 @@ fn messages_and_tasks_from_the_inbox_keep_their_order() {
         let order = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
         for n in 0..100 {
             let order = order.clone();
-            let handle = spawn(&executor.inbox, async move { order.lock().push(n) });
+            let handle = spawn(&executor.inbox, async move { order.lock().push(n) }, Priority::Normal);
             drop(handle);
         }
         run(executor);
@@ -139,10 +145,10 @@ fn slots_of_tasks_are_used_again() {
     with_executor(|executor| {
         for _ in 0..10 {
             let handles: Vec<_> = (0..100)
-                .map(|n| executor.spawn_local(async move { n }).ok().unwrap())
+                .map(|n| executor.spawn_local(async move { n }, Priority::Normal).ok().unwrap())
                 .collect();
             // One that stays keeps the list from starting anew.
-            drop(executor.spawn_local(pending::<()>()));
+            drop(executor.spawn_local(pending::<()>(), Priority::Normal));
             run(executor);
             drop(handles);
         }
@@ -160,7 +166,7 @@ fn memory_of_very_many_tasks_goes_back_while_one_stays() {
                     true => Poll::Pending,
                     false => Poll::Ready(()),
                 };
-                drop(executor.spawn_local(poll_fn(end)));
+                drop(executor.spawn_local(poll_fn(end), Priority::Normal));
             }
             assert!(executor.owned.borrow().capacity() >= 100_000);
             run(executor);
@@ -182,7 +188,7 @@ fn memory_goes_back_to_who_spawns_abroad_and_none_is_left_at_the_end() {
     unsafe { current::set(Some(&executor)) };
     let spawn_many_abroad = |tasks: usize| {
         std::thread::scope(|scope| {
-            scope.spawn(|| (0..tasks).for_each(|_| drop(spawn(&inbox, async {}))));
+            scope.spawn(|| (0..tasks).for_each(|_| drop(spawn(&inbox, async {}, Priority::Normal))));
         });
     };
     spawn_many_abroad(1000);
@@ -196,7 +202,9 @@ fn memory_goes_back_to_who_spawns_abroad_and_none_is_left_at_the_end() {
 
     // What goes after the end isn't kept: the inbox would keep itself.
     spawn_many_abroad(kept + 1);
-    let last = spawn(&inbox, std::future::pending::<()>()).ok().unwrap();
+    let last = spawn(&inbox, std::future::pending::<()>(), Priority::Normal)
+        .ok()
+        .unwrap();
     close(&executor);
     assert_eq!(inbox.shared_free_list().len(), 0);
     drop(last);
@@ -372,9 +380,9 @@ fn what_is_sent_before_the_seal_is_delivered_and_its_tasks_are_cancelled_and_not
         numbered(&inbox, 0..2, &order);
         executor.receive(1);
         let handle = spawn_abroad(&inbox);
-        let local = executor.spawn_local(pending::<()>()).ok().unwrap();
+        let local = executor.spawn_local(pending::<()>(), Priority::Normal).ok().unwrap();
         executor.begin_close();
-        assert!(executor.spawn_local(pending::<()>()).is_err());
+        assert!(executor.spawn_local(pending::<()>(), Priority::Normal).is_err());
         executor.cancel_all(|| true);
         assert!(local.is_finished() && !handle.is_finished());
         numbered(&inbox, 2..4, &order);
@@ -390,7 +398,7 @@ fn what_is_sent_before_the_seal_is_delivered_and_its_tasks_are_cancelled_and_not
 /// A task that ends at its first poll, made on another thread.
 fn spawn_abroad(inbox: &Arc<Inbox>) -> JoinHandle<()> {
     std::thread::scope(|scope| {
-        let spawned = scope.spawn(|| spawn(inbox, async {}).ok().unwrap());
+        let spawned = scope.spawn(|| spawn(inbox, async {}, Priority::Normal).ok().unwrap());
         spawned.join().unwrap()
     })
 }
@@ -424,7 +432,7 @@ fn each_poll_has_a_budget_of_its_own_which_is_full_again_after_many_refusals() {
 fn outside_of_a_poll_nothing_is_spent() {
     with_executor(|executor| {
         let cx = Context::from_waker(Waker::noop());
-        drop(executor.spawn_local(async {}));
+        drop(executor.spawn_local(async {}, Priority::Normal));
         run(executor);
         assert!((0..10_000).all(|_| coop::spend(&cx).is_ready()));
     });
@@ -437,7 +445,7 @@ fn who_is_refused_is_woken() {
             while coop::spend(cx).is_ready() {}
             Poll::<()>::Pending
         });
-        let handle = executor.spawn_local(spender).ok().unwrap();
+        let handle = executor.spawn_local(spender, Priority::Normal).ok().unwrap();
         executor.receive(1);
         for _ in 0..3 {
             assert_eq!(

@@ -185,15 +185,16 @@ impl<N: EndSleep> Bells<N> {
         }
     }
 
-    /// Rings one bell after the other until one wakes a sleeping thread, which then closes the runtime. Threads that were awake
-    /// answer before they sleep. From any thread, and from a signal handler.
-    pub(super) fn ring(&self) {
+    /// Rings one bell after the other until one wakes a sleeping thread, which then closes the runtime: true. Threads that were
+    /// awake answer before they sleep. From any thread, and from a signal handler.
+    pub(super) fn ring(&self) -> bool {
         let mut cursor = &self.first;
         while let Some(link) = cursor.get() {
             if link.bell.ring() {
-                return;
+                return true;
             }
             cursor = &link.next;
         }
+        false
     }
 }

@@ -48,6 +48,7 @@ impl Builder {
                 grace: Duration::ZERO,
                 event_interval: 64,
                 timer_slack: None,
+                event_time: None,
             },
         }
     }
@@ -88,6 +89,26 @@ impl Builder {
     /// ```
     pub fn event_interval(mut self, polls: u32) -> Self {
         self.settings.event_interval = polls;
+        self
+    }
+
+    /// Has home look at its inbox, the clock and the kernel after polls that took so long together, too, and not only after
+    /// [`event_interval`](Builder::event_interval) of them. By default the number alone counts.
+    ///
+    /// For programs with polls of very different lengths. It costs a look at the clock after each poll (some 20 ns). A poll
+    /// that is running is never interrupted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// // However long the tasks' polls are, sockets and timers have to wait for half a millisecond and one poll at most.
+    /// let runtime = evbase::Builder::new().event_time(Duration::from_micros(500)).build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn event_time(mut self, time: Duration) -> Self {
+        self.settings.event_time = Some(time);
         self
     }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use super::context;
 use super::error::RunError;
-use super::home::{Driving, FOREVER, Goal, Home, Life, RootFuture, time_until};
+use super::home::{Driving, Goal, Home, Life, RootFuture, from_now, time_until};
 use super::readiness::Readiness;
 use super::report::{Cause, Report};
 use super::shared::Shared;
@@ -51,11 +51,11 @@ pub(super) fn dropped(shared: &Arc<Shared>) {
 impl Home {
     /// Home has seen these stops: with the first one, the grace period begins, and those who wait for `requested` are woken.
     pub(super) fn see(&self, stops: Stops) {
+        self.set_seen(stops);
         if let Life::Bound = self.life()
             && stops.requested()
         {
-            let now = Instant::now();
-            let grace_ends = now.checked_add(self.shared().settings.grace).unwrap_or(now + FOREVER);
+            let grace_ends = from_now(self.shared().settings.grace);
             self.set_life(Life::Stopping { grace_ends });
             self.shared().stopping.set(());
         }
@@ -156,6 +156,7 @@ impl Home {
             root.discard();
         }
         self.executor().cancel_all(go_on);
+        self.hooks().clear();
         self.forget_registrations();
         // Nothing is registered any more: a sender that is refused from now on has nothing to do at home.
         self.executor().seal(go_on);

@@ -10,7 +10,7 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -19,11 +19,12 @@ use std::time::{Duration, Instant};
 use super::bell::NAP;
 use super::context::{self, Context, InLoop};
 use super::error::RunError;
+use super::hooks::Hooks;
 use super::readiness::{Base, Readiness};
 use super::report::Report;
 use super::shared::Shared;
 use super::timers::Owners;
-use crate::base::{ExactThread, Fired};
+use crate::base::{Descriptor, ExactThread, Fired};
 use crate::executor::{Executor, Root, Stops, catch_panic, is_task_waker};
 
 pub(crate) struct Home {
@@ -32,6 +33,9 @@ pub(crate) struct Home {
     /// `None` once it is closed.
     base: RefCell<Option<Base>>,
     life: Cell<Life>,
+    /// The stops that home knows of.
+    seen: Cell<Stops>,
+    hooks: Hooks,
     /// A loop of this home, or its closing, is on this thread's stack.
     driven: Cell<bool>,
     /// Empty between looks at the base; kept for its memory.
@@ -109,6 +113,8 @@ pub struct Turn {
     pub timers: usize,
     /// Ready tasks that were run: polled, or dropped if aborted.
     pub polls: usize,
+    /// Work is left: call again.
+    pub more: bool,
     /// This pass has closed the runtime: it was the last one.
     pub closed: bool,
 }
@@ -128,17 +134,21 @@ impl<'a> Driving<'a> {
         if home.driven.replace(true) {
             return Err(RunError::Nested);
         }
-        Ok(Self {
+        let driving = Self {
             home,
             _context: Context::enter(home),
             _in_loop: InLoop::begin(),
-        })
+        };
+        home.executor.wake_up();
+        home.hooks.after();
+        Ok(driving)
     }
 }
 
 impl Drop for Driving<'_> {
     fn drop(&mut self) {
         self.home.driven.set(false);
+        self.home.settle();
     }
 }
 
@@ -149,6 +159,8 @@ impl Home {
             executor: Executor::new(shared.inbox().clone()),
             base: RefCell::new(Some(base)),
             life: Cell::new(Life::Bound),
+            seen: Cell::default(),
+            hooks: Hooks::default(),
             driven: Cell::new(false),
             woken: RefCell::default(),
             exact: Cell::new(None),
@@ -170,6 +182,10 @@ impl Home {
         self.base.borrow_mut()
     }
 
+    pub(super) fn hooks(&self) -> &Hooks {
+        &self.hooks
+    }
+
     pub(super) fn owners(&self) -> &Owners {
         &self.owners
     }
@@ -181,6 +197,11 @@ impl Home {
     /// For `close.rs` only.
     pub(super) fn set_life(&self, life: Life) {
         self.life.set(life);
+    }
+
+    /// For `close.rs` only.
+    pub(super) fn set_seen(&self, stops: Stops) {
+        self.seen.set(stops);
     }
 
     /// Whether new tasks and registrations are accepted.
@@ -203,9 +224,54 @@ impl Home {
         self.base.take()
     }
 
+    /// Makes what a host polls: see `embedded.rs`.
+    pub(super) fn embed(&self) -> Result<Arc<Descriptor>, RunError> {
+        if !self.is_open() {
+            return Err(RunError::Stopped);
+        }
+        let descriptor = match &mut *self.base() {
+            Some(base) => base.set_alarm().map(|()| base.descriptor()).map_err(RunError::Io)?,
+            None => return Err(RunError::Stopped),
+        };
+        self.shared.embed();
+        self.settle();
+        Ok(descriptor)
+    }
+
+    /// Leaves everything so that the host of an embedded home is told when there is something to do. Called whenever home leaves
+    /// its loop.
+    fn settle(&self) {
+        if !self.shared.is_embedded() || self.is_driven() || !self.is_open() || self.shared.is_forked() {
+            return;
+        }
+        let end = match self.life() {
+            Life::Stopping { grace_ends } => Some(grace_ends),
+            _ => None,
+        };
+        let end = end.into_iter().chain(self.hooks.ends()).min();
+        let (alarmed, has_more) = match &mut *self.base() {
+            Some(base) => (base.set_alarm_until(end).is_ok(), base.may_have_more()),
+            None => return,
+        };
+        // Without an alarm the host has to look: that is slow, but nothing is missed.
+        let is_busy = !alarmed || has_more || !self.hooks.are_settled();
+        let seen = self.seen.get();
+        self.executor.settle(seen, is_busy || self.end_is_due(seen, false));
+    }
+
+    /// The first deadline of a timer, or the end of the grace period.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let timer = self.base().as_mut().and_then(Base::next_deadline);
+        match self.life() {
+            Life::Stopping { grace_ends } => Some(timer.map_or(grace_ends, |timer| timer.min(grace_ends))),
+            _ => timer,
+        }
+    }
+
     /// Runs the loop. Other loops may be on this thread's stack, but none of this home.
     pub(super) fn drive(self: &Rc<Self>, mut goal: Goal<'_>) -> Result<Exit, RunError> {
         let _driving = Driving::begin(self)?;
+        self.leave_by_panic();
         if goal.root.is_some() {
             self.executor.wake_root();
         }
@@ -244,6 +310,7 @@ impl Home {
     /// One pass of the loop, which closes the runtime if that is due.
     pub(super) fn turn(self: &Rc<Self>, timeout: Option<Duration>) -> Result<Turn, RunError> {
         let _driving = Driving::begin(self)?;
+        self.leave_by_panic();
         let seen = self.receive()?;
         let mut turn = Turn::default();
         if !self.end_is_due(seen, false) {
@@ -252,16 +319,39 @@ impl Home {
             if self.shared.is_forked() {
                 return Err(RunError::Forked);
             }
-            if !self.shared.stops().requested() {
+        }
+        if self.shared.stops().requested() {
+            let seen = self.receive()?;
+            if self.end_is_due(seen, false) {
+                self.close(seen, None)?;
+                turn.closed = true;
                 return Ok(turn);
             }
         }
-        let seen = self.receive()?;
-        if self.end_is_due(seen, false) {
-            self.close(seen, None)?;
-            turn.closed = true;
+        let has_more = || self.executor.has_work() || self.base().as_ref().is_some_and(Base::may_have_more);
+        if !has_more() && self.shared.is_embedded() && !self.hooks.is_empty() {
+            // The host's wait comes now. This is undone by the next call that drives.
+            self.hooks.before(self.time_to_sleep(self.grace_left()));
+            self.leave_by_panic();
         }
+        turn.more = has_more();
         Ok(turn)
+    }
+
+    /// How long home may sleep if nothing happens.
+    fn time_to_sleep(&self, timeout: Option<Duration>) -> Option<Duration> {
+        let deadline = self.base().as_mut().and_then(Base::next_deadline);
+        earlier(timeout, deadline.map(time_until))
+    }
+
+    /// Passes the panic of a hook on, if there is one, after the `after_wait` hooks.
+    fn leave_by_panic(&self) {
+        if self.hooks.have_panicked() {
+            self.hooks.after();
+            if let Some(payload) = self.hooks.take_panic() {
+                resume_unwind(payload);
+            }
+        }
     }
 
     /// Delivers a portion of the inbox, and returns the stops.
@@ -282,12 +372,19 @@ impl Home {
         }
         self.shared.counters.turns.add(1);
         let mut turn = Turn::default();
-        let may_sleep = !self.executor.has_work() && timeout != Some(Duration::ZERO);
-        let (looked, seen_now) = if may_sleep {
+        let may_sleep = |timeout| !self.executor.has_work() && timeout != Some(Duration::ZERO);
+        let mut timeout = timeout;
+        if may_sleep(timeout) && !self.hooks.is_empty() {
+            timeout = self.hooks.before(self.time_to_sleep(timeout));
+        }
+        let (looked, seen_now) = if may_sleep(timeout) {
             self.sleep(seen, timeout)
         } else {
             (self.look(Some(Duration::ZERO), false), seen)
         };
+        self.hooks.after();
+        self.wake_others();
+        self.leave_by_panic();
         (turn.events, turn.timers) = looked?;
         self.shared.counters.events.add(turn.events as u64);
         self.shared.counters.timers.add(turn.timers as u64);
@@ -297,7 +394,16 @@ impl Home {
         }
         let go_on = || !self.shared.inbox().is_asked_to_stop(seen) && !self.shared.is_forked();
         let limit = self.shared.settings.event_interval;
-        let (polls, root_done) = self.executor.run(limit, root, go_on);
+        let (polls, root_done) = match self.shared.settings.event_time {
+            None => self.executor.run(limit, root, go_on),
+            Some(longest) => {
+                let start = Instant::now();
+                // One poll at least, however little time there is.
+                let is_first = Cell::new(true);
+                let in_time = || is_first.take() || start.elapsed() < longest;
+                self.executor.run(limit, root, || go_on() && in_time())
+            }
+        };
         turn.polls = polls as usize;
         Ok((turn, root_done))
     }
@@ -335,11 +441,13 @@ impl Home {
         if let Some(bell) = &bell {
             bell.wake_up();
         }
+        self.hooks.after();
         // Also if the wait has failed: this clears PARKED.
         (looked, self.executor.receive(self.shared.settings.event_interval))
     }
 
-    /// Takes events from the kernel, looks which timers have expired, and wakes the tasks that wait for them.
+    /// Takes events from the kernel, looks which timers have expired, and wakes the tasks that wait for them; `wake_others` has
+    /// to follow.
     fn look(&self, timeout: Option<Duration>, sleep: bool) -> io::Result<(usize, usize)> {
         let mut woken = self.woken.take();
         let mut wake = |waker: Waker| {
@@ -355,21 +463,38 @@ impl Home {
             Fired::Timer { payload, .. } => wake(payload),
         };
         let looked = match self.base.borrow_mut().as_mut() {
-            // Only the notify fd is registered, and home is awake: it need not ask the kernel.
-            Some(base) if !sleep && base.sources() == 0 => Ok((0, base.fire_timers(handler))),
+            // Only the notify fd is registered, and home is awake: it need not ask the kernel. (Nor is there a host that polls.)
+            Some(base) if !sleep && base.sources() == 0 && !self.shared.is_embedded() => {
+                Ok((0, base.fire_timers(handler)))
+            }
             Some(base) => base.turn(timeout, handler).map(|turned| (turned.events, turned.timers)),
             None => Ok((0, 0)),
         };
+        self.woken.replace(woken);
+        looked
+    }
+
+    /// Wakes those for whom `look` has found something, and who are no tasks of this crate.
+    fn wake_others(&self) {
+        if self.woken.borrow().is_empty() {
+            return;
+        }
+        let mut woken = self.woken.take();
         for waker in woken.drain(..) {
             catch_panic::wake(waker);
         }
         self.woken.replace(woken);
-        looked
     }
 }
 
 /// As good as for ever, but small enough to be added to an `Instant`: some thirty years.
 pub(crate) const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// The end of a time that begins now.
+pub(super) fn from_now(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or(now + FOREVER)
+}
 
 pub(super) fn time_until(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())

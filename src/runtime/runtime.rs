@@ -23,7 +23,7 @@ use super::shutdown::{Shutdown, Terminated};
 use super::spawner::{LocalSpawner, Spawner};
 use super::standing::Standing;
 use super::{close, context};
-use crate::executor::{JoinHandle, Large, Root, catch_panic, is_large};
+use crate::executor::{JoinHandle, Large, Priority, Root, catch_panic, is_large};
 
 /// A single-threaded async runtime on its own event base.
 ///
@@ -242,7 +242,7 @@ impl Runtime {
         F: Future + 'static,
     {
         match Home::bind(&self.shared) {
-            Ok(home) => home.spawn_local(future),
+            Ok(home) => home.spawn_local(future, Priority::Normal),
             Err(error) => Err(SpawnError::new(error.into(), future)),
         }
     }

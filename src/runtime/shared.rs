@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub(super) struct Settings {
     pub(super) grace: Duration,
     pub(super) event_interval: u32,
     pub(super) timer_slack: Option<Duration>,
+    pub(super) event_time: Option<Duration>,
 }
 
 /// What home counts; the executor has counters of its own.
@@ -61,12 +63,20 @@ struct HomeWaker {
     notifier: Notifier,
     /// End a sleep anywhere else.
     bells: Bells,
+    /// How many [`Embedded`](super::Embedded) there are: while there is one, home is parked outside of its loop as well.
+    embedded: AtomicUsize,
     shared: Weak<Shared>,
 }
 
 impl Unpark for Arc<HomeWaker> {
     fn unpark(&self) -> bool {
         self.notifier.notify().is_ok()
+    }
+
+    fn unpark_to_stop(&self) -> bool {
+        // Embedded, and perhaps in a wait of another runtime: that hears the bell only, and closes this one. Relaxed: home counts
+        // before it parks, which publishes.
+        (self.embedded.load(Relaxed) > 0 && self.bells.ring()) || self.unpark()
     }
 
     fn stopped(&self) {
@@ -85,6 +95,7 @@ impl Shared {
             let waker = Arc::new(HomeWaker {
                 notifier: base.notifier(),
                 bells: Bells::new(),
+                embedded: AtomicUsize::new(0),
                 shared: shared.clone(),
             });
             Self {
@@ -122,6 +133,20 @@ impl Shared {
     /// From here on, a stop rings this bell, unless home sleeps in the loop of this runtime. If one came before, it rings now.
     pub(super) fn ring_on_stop(&self, bell: &sync::Arc<Bell>) {
         self.waker.bells.ring_on_stop(bell, &self.inbox);
+    }
+
+    pub(super) fn is_embedded(&self) -> bool {
+        self.waker.embedded.load(Relaxed) > 0
+    }
+
+    /// One [`Embedded`](super::Embedded) more.
+    pub(super) fn embed(&self) {
+        self.waker.embedded.fetch_add(1, Relaxed);
+    }
+
+    /// One [`Embedded`](super::Embedded) less; on any thread.
+    pub(super) fn unembed(&self) {
+        self.waker.embedded.fetch_sub(1, Relaxed);
     }
 
     pub(crate) fn home(&self) -> Option<ThreadId> {

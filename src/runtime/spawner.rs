@@ -14,7 +14,7 @@ use super::context;
 use super::error::{SpawnError, SpawnErrorKind};
 use super::home::Home;
 use super::shared::Shared;
-use crate::executor::{self, Inbox, JoinHandle, Large, is_large};
+use crate::executor::{self, Inbox, JoinHandle, Large, Priority, is_large};
 use crate::sync;
 
 /// Spawns tasks into a runtime from any thread.
@@ -35,11 +35,37 @@ use crate::sync;
 #[derive(Clone)]
 pub struct Spawner {
     shared: Arc<Shared>,
+    priority: Priority,
 }
 
 impl Spawner {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self {
+            shared,
+            priority: Priority::Normal,
+        }
+    }
+
+    /// This spawner, whose tasks have that priority from here on: by every way to spawn, those of `futures` included.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evbase::Priority;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// for (name, priority) in [("later", Priority::Low), ("now", Priority::High)] {
+    ///     let sender = sender.clone();
+    ///     runtime.spawner().with_priority(priority).spawn(async move { sender.send(name).unwrap() });
+    /// }
+    /// runtime.turn(None)?;
+    /// assert_eq!(receiver.try_iter().collect::<Vec<_>>(), ["now", "later"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
     }
 
     /// The handle of the runtime that this code runs in: of the innermost running loop, or
@@ -136,11 +162,16 @@ impl Spawner {
         self.give(future, executor::spawn)
     }
 
-    fn give<F, T>(&self, future: F, to: impl FnOnce(&sync::Arc<Inbox>, F) -> Result<T, F>) -> Result<T, SpawnError<F>> {
+    fn give<F, T>(
+        &self,
+        future: F,
+        to: impl FnOnce(&sync::Arc<Inbox>, F, Priority) -> Result<T, F>,
+    ) -> Result<T, SpawnError<F>> {
         if self.shared.is_forked() {
             return Err(SpawnError::new(SpawnErrorKind::Forked, future));
         }
-        to(self.shared.inbox(), future).map_err(|future| SpawnError::new(SpawnErrorKind::Stopped, future))
+        to(self.shared.inbox(), future, self.priority)
+            .map_err(|future| SpawnError::new(SpawnErrorKind::Stopped, future))
     }
 
     /// Spawns a task whose future need not be `Send`: the closure goes home, makes the future there, and the future lives
@@ -205,14 +236,14 @@ impl Spawner {
         let future = MakeFuture::Closure { make: Some(make) };
         if const { is_large::<MakeFuture<C, F>>() } {
             // SAFETY: before its first poll, which is at home, this future holds only the closure, which is `Send`.
-            let refused = self.give(Large::new(future), |inbox, future| unsafe {
-                executor::spawn_unchecked(inbox, future)
+            let refused = self.give(Large::new(future), |inbox, future, priority| unsafe {
+                executor::spawn_unchecked(inbox, future, priority)
             });
             return refused.map_err(|refused| MakeFuture::closure_of(SpawnError::unboxed(refused)));
         }
         // SAFETY: as above.
-        self.give(future, |inbox, future| unsafe {
-            executor::spawn_unchecked(inbox, future)
+        self.give(future, |inbox, future, priority| unsafe {
+            executor::spawn_unchecked(inbox, future, priority)
         })
         .map_err(MakeFuture::closure_of)
     }
@@ -295,11 +326,26 @@ impl fmt::Debug for Spawner {
 #[derive(Clone)]
 pub struct LocalSpawner {
     home: Rc<Home>,
+    priority: Priority,
 }
 
 impl LocalSpawner {
     pub(super) fn new(home: Rc<Home>) -> Self {
-        Self { home }
+        Self {
+            home,
+            priority: Priority::Normal,
+        }
+    }
+
+    pub(super) fn home(&self) -> &Rc<Home> {
+        &self.home
+    }
+
+    /// This spawner, whose tasks have that priority from here on: by every way to spawn, those of `futures` included. See
+    /// [`Spawner::with_priority`].
+    pub fn with_priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
     }
 
     /// The handle of the runtime that this code runs in: of the innermost running loop, or
@@ -356,14 +402,15 @@ impl LocalSpawner {
         F: Future + 'static,
     {
         if const { is_large::<F>() } {
-            return self.home.spawn_local(Large::new(future)).map_err(SpawnError::unboxed);
+            let spawned = self.home.spawn_local(Large::new(future), self.priority);
+            return spawned.map_err(SpawnError::unboxed);
         }
-        self.home.spawn_local(future)
+        self.home.spawn_local(future, self.priority)
     }
 }
 
 impl Home {
-    pub(super) fn spawn_local<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
+    pub(super) fn spawn_local<F>(&self, future: F, priority: Priority) -> Result<JoinHandle<F::Output>, SpawnError<F>>
     where
         F: Future + 'static,
     {
@@ -371,7 +418,7 @@ impl Home {
             return Err(SpawnError::new(SpawnErrorKind::Forked, future));
         }
         self.executor()
-            .spawn_local(future)
+            .spawn_local(future, priority)
             .map_err(|future| SpawnError::new(SpawnErrorKind::Stopped, future))
     }
 }
@@ -439,10 +486,11 @@ where
     let home = context::expect_current();
     if const { is_large::<F>() } {
         return home
-            .spawn_local(Large::new(future))
+            .spawn_local(Large::new(future), Priority::Normal)
             .unwrap_or_else(|_| JoinHandle::refused());
     }
-    home.spawn_local(future).unwrap_or_else(|_| JoinHandle::refused())
+    home.spawn_local(future, Priority::Normal)
+        .unwrap_or_else(|_| JoinHandle::refused())
 }
 
 /// Lets every other ready task be polled once before this one goes on.

@@ -22,6 +22,7 @@ impl Home {
             return None;
         }
         let waker = cx.waker().clone();
+        self.executor().rouse();
         let armed = match &mut *self.base() {
             Some(base) => Ok(base.arm_until(until, self.shared().settings.timer_slack, waker)),
             None => Err(waker),
@@ -51,6 +52,7 @@ impl Home {
 
     /// Moves a timer. False: it has fired, or was disarmed.
     pub(crate) fn reset(&self, key: TimerKey, deadline: Instant) -> bool {
+        self.executor().rouse();
         self.base().as_mut().is_some_and(|base| {
             let until = base.until(deadline);
             base.reset_until(key, until, self.shared().settings.timer_slack)

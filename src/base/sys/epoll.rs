@@ -31,7 +31,7 @@ const MOST_EVENTS: usize = 1024;
 const LONGEST_ALARM: Duration = Duration::from_secs(1_000_000_000);
 
 /// The descriptor of an epoll instance.
-pub(in super::super) type Descriptor = OwnedFd;
+pub(crate) type Descriptor = OwnedFd;
 
 /// An epoll instance, and the events of its last wait.
 pub(in super::super) struct Queue {

@@ -73,7 +73,7 @@ const ALARM_UNIT: (u32, u128) = (0, 1_000_000);
 
 /// The descriptor of a kqueue.
 #[derive(Debug)]
-pub(in super::super) struct Descriptor {
+pub(crate) struct Descriptor {
     /// `None` only while dropping.
     kqueue: Option<OwnedFd>,
     birth: Birth,

@@ -43,7 +43,8 @@ use super::sources;
 cfg_select! {
     all(target_os = "linux", not(evbase_libkqueue)) => {
         mod epoll;
-        pub(super) use epoll::{Descriptor, KIND, Queue};
+        pub(crate) use epoll::Descriptor;
+        pub(super) use epoll::{KIND, Queue};
     }
     any(
         target_vendor = "apple",
@@ -54,7 +55,8 @@ cfg_select! {
         evbase_libkqueue,
     ) => {
         mod kqueue;
-        pub(super) use kqueue::{Descriptor, KIND, Queue};
+        pub(crate) use kqueue::Descriptor;
+        pub(super) use kqueue::{KIND, Queue};
     }
     _ => {
         compile_error!(
