@@ -277,6 +277,130 @@ fn work_that_a_stop_finds_accepted_is_run() {
     });
 }
 
+/// The notify fd that a host polls, and how often it was written to.
+struct HostPolls {
+    writes: Arc<AtomicUsize>,
+    notify_fd: Arc<Notify>,
+}
+
+impl Unpark for HostPolls {
+    fn unpark(&self) -> bool {
+        self.writes.fetch_add(1, Relaxed);
+        self.notify_fd.notify();
+        true
+    }
+
+    fn stopped(&self) {}
+
+    fn owner(&self) -> Option<Owner> {
+        None
+    }
+}
+
+/// A home that is embedded in a host, and how often its notify fd was written to.
+fn embedded() -> (Home, Arc<Inbox>, Arc<AtomicUsize>) {
+    let (notify_fd, writes) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let polls = HostPolls {
+        writes: writes.clone(),
+        notify_fd: notify_fd.clone(),
+    };
+    let (home, inbox) = Home::with(notify_fd, polls);
+    (home, inbox, writes)
+}
+
+impl Home {
+    /// What a host does: it waits for the notify fd, and turns. Between two turns it calls `meanwhile`. Returns the turns.
+    /// (As `runtime::home` does it: `turn`, and `settle` when a turn has ended.)
+    fn host(&self, mut meanwhile: impl FnMut(), mut done: impl FnMut(Stops) -> bool) -> usize {
+        let mut seen = Stops::default();
+        for turns in 0.. {
+            self.executor.settle(seen, false);
+            meanwhile();
+            self.notify_fd.wait();
+            let over = self.in_context(|| {
+                self.executor.wake_up();
+                seen = self.executor.receive(1);
+                self.executor.run(1, None, || true);
+                done(seen)
+            });
+            if over {
+                return turns + 1;
+            }
+        }
+        unreachable!()
+    }
+}
+
+/// Embedded: two pushers ∥ a host that turns when it is told, and delivers one message a turn. Three threads, two preemptions.
+#[test]
+fn a_host_is_told_of_each_message() {
+    model(2, || {
+        let (home, inbox, writes) = embedded();
+        let delivered = Arc::new(AtomicUsize::new(0));
+        let pushers: Vec<_> = (0..2)
+            .map(|_| {
+                let (inbox, delivered) = (inbox.clone(), delivered.clone());
+                thread::spawn(move || send_counted(&inbox, &delivered))
+            })
+            .collect();
+        let turns = home.host(|| {}, |_| delivered.load(Relaxed) == 2);
+        for pusher in pushers {
+            pusher.join().unwrap();
+        }
+        let writes = writes.load(Relaxed);
+        assert!(writes <= turns, "{writes} writes for {turns} turns");
+        home.close();
+    });
+}
+
+/// Embedded: a request ∥ a second stop ∥ a host that turns when it is told. Three threads, three preemptions.
+#[test]
+fn a_host_is_told_of_each_stop() {
+    model(3, || {
+        let (home, inbox, _) = embedded();
+        let stops = [StopLevel::Request, StopLevel::Now].map(|level| {
+            let inbox = inbox.clone();
+            thread::spawn(move || {
+                inbox.stop(level);
+            })
+        });
+        home.host(|| {}, Stops::now);
+        for stop in stops {
+            stop.join().unwrap();
+        }
+        home.close();
+    });
+}
+
+/// Embedded: a message ∥ a host that spawns twice itself between its turns: it is told, by one write. Two threads, five
+/// preemptions.
+#[test]
+fn what_home_does_between_turns_tells_its_host_once() {
+    model(5, || {
+        let (home, inbox, writes) = embedded();
+        let (delivered, ran) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let pusher = {
+            let (inbox, delivered) = (inbox.clone(), delivered.clone());
+            thread::spawn(move || send_counted(&inbox, &delivered))
+        };
+        let mut to_spawn = 2;
+        let spawns = || {
+            for _ in 0..std::mem::take(&mut to_spawn) {
+                let ran = ran.clone();
+                let task = async move {
+                    ran.fetch_add(1, Relaxed);
+                };
+                drop(home.executor.spawn_local(task, Priority::Normal));
+            }
+        };
+        let turns = home.host(spawns, |_| delivered.load(Relaxed) + ran.load(Relaxed) == 3);
+        pusher.join().unwrap();
+        let writes = writes.load(Relaxed);
+        assert!(writes <= turns, "{writes} writes for {turns} turns");
+        home.close();
+    });
+}
+
 /// A home that sleeps elsewhere than in its own loop, and listens there from some time on.
 struct Elsewhere {
     listens: AtomicUsize,

@@ -138,10 +138,11 @@ impl Bell {
     }
 }
 
-/// The bells that a stop of a runtime rings: that of its home, and those of threads that waited for its end before it had a
-/// home. The list only grows, so that signal handlers can walk it.
+/// The bells that a stop of a runtime rings: that of its home; before it has one, those of threads that wait for its end. The list
+/// only grows, so that signal handlers can walk it.
 #[derive(Debug)]
 pub(super) struct Bells<N = Notifier> {
+    home: OnceLock<Arc<Bell<N>>>,
     first: OnceLock<Box<Link<N>>>,
 }
 
@@ -153,13 +154,27 @@ struct Link<N> {
 
 impl<N: EndSleep> Bells<N> {
     pub(super) fn new() -> Self {
-        Self { first: OnceLock::new() }
+        Self {
+            home: OnceLock::new(),
+            first: OnceLock::new(),
+        }
     }
 
-    /// From here on each stop that comes to the inbox, whose bells these are, rings this one too. One that came before may
+    /// From here on each stop that comes to the inbox, whose bells these are, rings the bell of its home. One that came before may
     /// not have: it rings now.
+    pub(super) fn ring_home_on_stop(&self, bell: &Arc<Bell<N>>, inbox: &Inbox) {
+        let _ = self.home.set(bell.clone());
+        Self::ring_if_stopped(bell, inbox);
+    }
+
+    /// As `ring_home_on_stop`, for a thread that waits for the end of a runtime without a home. When that gets one, its thread
+    /// hears of stops, and this one of the end.
     pub(super) fn ring_on_stop(&self, bell: &Arc<Bell<N>>, inbox: &Inbox) {
         self.add(bell);
+        Self::ring_if_stopped(bell, inbox);
+    }
+
+    fn ring_if_stopped(bell: &Bell<N>, inbox: &Inbox) {
         if inbox.stops_so_far().requested() {
             bell.ring();
         }
@@ -185,9 +200,12 @@ impl<N: EndSleep> Bells<N> {
         }
     }
 
-    /// Rings one bell after the other until one wakes a sleeping thread, which then closes the runtime: true. Threads that were
-    /// awake answer before they sleep. From any thread, and from a signal handler.
+    /// Rings the bell of home; or else one bell after the other, until one wakes a sleeping thread, which then closes the runtime:
+    /// true. Threads that were awake answer before they sleep. From any thread, and from a signal handler.
     pub(super) fn ring(&self) -> bool {
+        if let Some(home) = self.home.get() {
+            return home.ring();
+        }
         let mut cursor = &self.first;
         while let Some(link) = cursor.get() {
             if link.bell.ring() {

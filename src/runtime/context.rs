@@ -109,7 +109,7 @@ pub(super) fn bind(home: &Rc<Home>) {
     let _ = THREAD.try_with(|thread| {
         thread.homes.borrow_mut().push(home.clone());
         thread.changed();
-        home.shared().ring_on_stop(&thread.bell());
+        home.shared().ring_home_on_stop(&thread.bell());
     });
 }
 

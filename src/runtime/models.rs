@@ -17,7 +17,7 @@ use loom::thread;
 use super::bell::{Bell, Bells, EndSleep};
 use super::binding::{Binding, Claim};
 use super::once::{Once, Waiter};
-use crate::executor::{Inbox, StopLevel, Stops, Unpark};
+use crate::executor::{Executor, Inbox, StopLevel, Stops, Unpark};
 
 fn model(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -165,11 +165,100 @@ fn a_home_outside_its_loop_hears_each_stop() {
                 inbox.stop(level);
             })
         });
-        bells.ring_on_stop(&bell, &inbox);
+        bells.ring_home_on_stop(&bell, &inbox);
         listen(&bell, &inbox, Stops::now);
         for stop in stops {
             stop.join().unwrap();
         }
+    });
+}
+
+/// Bell: a thread that waits for the end of a runtime without a home ∥ one that becomes its home, and waits for something else ∥ a
+/// stop. Home hears it, whoever else does. Three threads, three preemptions.
+#[test]
+fn a_home_hears_a_stop_although_another_thread_has_waited_for_the_end_before() {
+    model(3, || {
+        let (inbox, bells) = outside();
+        let (closed, waiter) = (Arc::new(AtomicUsize::new(0)), Arc::new(Bell::new()));
+        bells.ring_on_stop(&waiter, &inbox);
+        let home = {
+            let (inbox, bells, closed, waiter) = (inbox.clone(), bells.clone(), closed.clone(), waiter.clone());
+            thread::spawn(move || {
+                let bell = Arc::new(Bell::new());
+                bells.ring_home_on_stop(&bell, &inbox);
+                listen(&bell, &inbox, Stops::requested);
+                // The other one is told by the waker that it waits with.
+                closed.store(1, Relaxed);
+                waiter.ring();
+            })
+        };
+        let stop = {
+            let inbox = inbox.clone();
+            thread::spawn(move || {
+                inbox.stop(StopLevel::Request);
+            })
+        };
+        listen(&waiter, &inbox, |_| closed.load(Relaxed) == 1);
+        home.join().unwrap();
+        stop.join().unwrap();
+    });
+}
+
+/// A home that is embedded in a host, as `HomeWaker` in `shared.rs` tells it of stops.
+struct InAHost {
+    bells: Arc<Bells<Notify>>,
+    embedded: Arc<AtomicUsize>,
+    descriptor: Arc<Notify>,
+}
+
+impl Unpark for InAHost {
+    fn unpark(&self) -> bool {
+        self.descriptor.end_sleep()
+    }
+
+    fn unpark_to_stop(&self) -> bool {
+        (self.embedded.load(Relaxed) > 0 && self.bells.ring()) || self.unpark()
+    }
+
+    fn stopped(&self) {
+        self.bells.ring();
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        None
+    }
+}
+
+/// Bell: an embedded home that has parked, and then waits on its thread for something else ∥ a stop. It hears it by its bell. Two
+/// threads, five preemptions.
+#[test]
+fn an_embedded_home_that_waits_elsewhere_hears_a_stop() {
+    model(5, || {
+        let (bells, embedded) = (Arc::new(Bells::new()), Arc::new(AtomicUsize::new(0)));
+        let descriptor = Arc::new(Notify::new());
+        let inbox = Arc::new(Inbox::new(Box::new(InAHost {
+            bells: bells.clone(),
+            embedded: embedded.clone(),
+            descriptor: descriptor.clone(),
+        })));
+        let bell = Arc::new(Bell::new());
+        bells.ring_home_on_stop(&bell, &inbox);
+        let stop = {
+            let inbox = inbox.clone();
+            thread::spawn(move || {
+                inbox.stop(StopLevel::Request);
+            })
+        };
+        let executor = Executor::new(inbox.clone());
+        embedded.store(1, Relaxed);
+        executor.settle(Stops::default(), false);
+        // A wait begins: it looks first, as `wait::for_termination` does.
+        if !inbox.stops().requested() {
+            listen(&bell, &inbox, Stops::requested);
+        }
+        stop.join().unwrap();
+        executor.begin_close();
+        executor.seal(|| true);
     });
 }
 

@@ -130,7 +130,13 @@ impl Shared {
         self.inbox.stop(level)
     }
 
-    /// From here on, a stop rings this bell, unless home sleeps in the loop of this runtime. If one came before, it rings now.
+    /// From here on, a stop rings this bell, that of the home thread, unless home sleeps in the loop of this runtime. If one came
+    /// before, it rings now.
+    pub(super) fn ring_home_on_stop(&self, bell: &sync::Arc<Bell>) {
+        self.waker.bells.ring_home_on_stop(bell, &self.inbox);
+    }
+
+    /// As `ring_home_on_stop`, for a thread that waits for the end of a runtime without a home.
     pub(super) fn ring_on_stop(&self, bell: &sync::Arc<Bell>) {
         self.waker.bells.ring_on_stop(bell, &self.inbox);
     }

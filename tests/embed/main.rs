@@ -8,5 +8,3 @@ mod hooks;
 mod hosts;
 mod scenarios;
 use support::watched;
-
-mod the_end;

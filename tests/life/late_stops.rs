@@ -3,14 +3,14 @@
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use evbase::io::AsyncFd;
 use evbase::{Builder, Cause, Report, Runtime, Terminated};
 
-use crate::support::{Wakes, poll_with, rounds_alone, until};
+use crate::support::{Tid, Wakes, poll_with, rounds_alone, tid_of, until, until_parked};
 
 #[derive(Clone, Copy)]
 enum Stop {
@@ -203,5 +203,29 @@ fn a_close_wakes_who_waits_for_a_descriptor_or_a_timer_in_another_executor() {
             readable.as_mut().poll(&mut context),
             std::task::Poll::Ready(Err(_))
         ));
+    });
+}
+
+/// The bell of a thread that awaits the end of a runtime since before that had a home is rung first.
+#[test]
+fn a_stop_reaches_a_home_that_waits_although_another_loop_awaits_the_end_for_longer() {
+    rounds_alone(300, |_| {
+        let x = Arc::new(unbound());
+        let other = Builder::new().start("other").unwrap();
+        let (waits, is_waiting) = mpsc::channel();
+        let end = x.shutdown_handle().terminated();
+        let told = other.spawner().spawn(tell_when_pending(end, waits));
+        is_waiting.recv().unwrap();
+        let shutdown = x.shutdown_handle();
+        let (bound, is_bound) = mpsc::channel();
+        let home = thread::spawn(move || {
+            x.block_on(async {}).unwrap();
+            bound.send(Tid::here()).unwrap();
+            told.wait().unwrap().unwrap()
+        });
+        until_parked(is_bound.recv().unwrap());
+        until_parked(tid_of(&other));
+        shutdown.request();
+        assert_eq!(home.join().unwrap().cause, Cause::Requested);
     });
 }
