@@ -34,11 +34,13 @@
 //!
 //! | for | see |
 //! |---|---|
+//! | life in another event loop | [`Runtime::embed`], [`Embedded`]; another loop as a guest: [`Runtime::before_wait`] |
 //! | running futures | [`Runtime::block_on`], [`Runtime::run`], [`Runtime::turn`], [`Builder::start`] |
 //! | spawning, at home | [`spawn_local`], [`Runtime::spawn_local`], [`LocalSpawner`] |
 //! | spawning, from anywhere | [`Spawner`], also for futures that are not `Send`: [`Spawner::spawn_with`] |
 //! | the end | [`Shutdown`], from any thread or a signal handler; [`Terminated`]; [`Runtime`] on what a drop does |
 //! | which task this is | [`task::id`] |
+//! | whose turn it is | [`Priority`], [`Builder::event_interval`], [`Builder::event_time`] |
 //! | time | [`time`] |
 //! | descriptors and sockets | [`io::AsyncFd`], [`net`] |
 //! | signals | [`signal`]; as the end of a runtime: [`Shutdown::on_signals`] |

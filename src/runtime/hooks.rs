@@ -11,7 +11,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
@@ -83,6 +83,10 @@ struct Hook {
     removed: Cell<bool>,
     call: RefCell<Call>,
 }
+
+// A hook that panics never runs again.
+impl UnwindSafe for Hook {}
+impl RefUnwindSafe for Hook {}
 
 impl Hook {
     /// Runs it, unless it was removed; the payload, if it panics.

@@ -6,7 +6,9 @@ use std::sync::Mutex;
 
 use evbase::io::AsyncFd;
 use evbase::time::{Interval, Sleep};
-use evbase::{AbortHandle, Builder, JoinHandle, LocalSpawner, Runtime, Shutdown, Spawner, Terminated};
+use evbase::{
+    AbortHandle, Builder, Embedded, JoinHandle, LocalSpawner, Runtime, Shutdown, Spawner, Terminated, WaitHook,
+};
 
 use crate::support::alone;
 
@@ -56,6 +58,8 @@ fn handles_may_be_used_after_a_panic() {
         is_unwind_safe!(Spawner),
         is_unwind_safe!(&'static Spawner),
         is_unwind_safe!(LocalSpawner),
+        is_unwind_safe!(Embedded),
+        is_unwind_safe!(WaitHook),
         is_unwind_safe!(Shutdown),
         is_unwind_safe!(&'static Shutdown),
         is_unwind_safe!(Terminated),

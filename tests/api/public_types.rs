@@ -19,8 +19,9 @@ use evbase::io::{AsyncFd, Interest, IntoInnerError, Ready, ReadyGuard, ReadyMutG
 use evbase::net::{Incoming, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, TcpListener, TcpStream, WriteHalf};
 use evbase::time::{Elapsed, Interval, MissedTickBehavior, Sleep, Timeout};
 use evbase::{
-    AbortHandle, Builder, Cause, EnterGuard, JoinError, JoinHandle, LocalSpawner, Metrics, Report, Requested, RunError,
-    Runtime, Shutdown, SignalGuard, SpawnError, SpawnErrorKind, Spawner, Terminated, Turn, WaitError, base,
+    AbortHandle, Builder, Cause, Embedded, EnterGuard, JoinError, JoinHandle, LocalSpawner, Metrics, Priority, Report,
+    Requested, RunError, Runtime, Shutdown, SignalGuard, SpawnError, SpawnErrorKind, Spawner, Terminated, Turn, Wait,
+    WaitError, WaitHook, base,
 };
 use futures::Stream;
 use futures::future::FusedFuture;
@@ -82,6 +83,9 @@ fn the_runtime_and_its_handles_cross_threads_as_promised() {
     never!(LocalSpawner: Send);
     never!(LocalSpawner: Sync);
     never!(EnterGuard<'static>: Send);
+    send::<Embedded>();
+    sync::<Embedded>();
+    never!(WaitHook: Send);
 
     copy::<Report>();
     send::<Report>();
@@ -323,10 +327,28 @@ fn the_calls_have_the_promised_signatures() {
     let _: fn(&Runtime) -> Option<ThreadId> = Runtime::home;
     let _: fn(&Runtime) -> Metrics = Runtime::metrics;
 
+    let _: fn(&Runtime) -> Result<Embedded, RunError> = Runtime::embed;
+    let _: fn(&Embedded) -> Result<Turn, RunError> = Embedded::turn;
+    let _: fn(&Embedded) -> Result<Option<Instant>, RunError> = Embedded::next_deadline;
+    let _: fn(&Wait) -> Option<Duration> = Wait::timeout;
+    let _: fn(&mut Wait, Duration) = Wait::at_most;
+    let _: fn(Spawner, Priority) -> Spawner = Spawner::with_priority;
+    let _: fn(LocalSpawner, Priority) -> LocalSpawner = LocalSpawner::with_priority;
+    let _: fn(&mut base::EventBase<Nothing>) -> io::Result<()> = base::EventBase::set_alarm;
+    let _ = |runtime: &Runtime, spawner: &LocalSpawner| -> [Result<WaitHook, RunError>; 4] {
+        [
+            runtime.before_wait(|_: &mut Wait| {}),
+            runtime.after_wait(|| {}),
+            spawner.before_wait(|_: &mut Wait| {}),
+            spawner.after_wait(|| {}),
+        ]
+    };
+
     let _: fn() -> Builder = Builder::new;
     let _: fn(Builder, Duration) -> Builder = Builder::grace;
     let _: fn(Builder, u32) -> Builder = Builder::event_interval;
     let _: fn(Builder, Duration) -> Builder = Builder::timer_slack;
+    let _: fn(Builder, Duration) -> Builder = Builder::event_time;
     let _: fn(Builder) -> io::Result<Runtime> = Builder::build;
     let _: fn(Builder, &'static str) -> io::Result<Runtime> = Builder::start;
     let _: fn(Builder, String) -> io::Result<Runtime> = Builder::start;
@@ -469,7 +491,7 @@ fn reports_turns_and_errors_have_the_promised_parts() {
     eq::<SpawnErrorKind>();
     let _ =
         |report: Report| -> (Cause, [u64; 3]) { (report.cause, [report.completed, report.cancelled, report.panicked]) };
-    let _ = |turn: Turn| -> ([usize; 3], bool) { ([turn.events, turn.timers, turn.polls], turn.closed) };
+    let _ = |turn: Turn| -> ([usize; 3], bool) { ([turn.events, turn.timers, turn.polls], turn.closed || turn.more) };
     let _ = |cause| match cause {
         Cause::Requested | Cause::Dropped | Cause::HomeExited | _ => {}
     };

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alarm;
 mod fork;
 #[cfg(not(evbase_libkqueue))]
 mod limits;

@@ -448,7 +448,7 @@ fn messages_between_turns_cost_one_turn_whatever_they_are() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let fd = runtime.block_on(async {
             let fd = AsyncFd::new(ours).unwrap();
-            fd.writable().await.unwrap();
+            fd.writable().await.unwrap().retain_ready();
             fd
         });
         let fd = fd.unwrap();

@@ -682,3 +682,39 @@ fn a_chain_of_finished_join_handles_yields_after_a_budget() {
         })
         .unwrap();
 }
+
+#[test]
+fn after_the_event_time_home_looks_at_the_kernel_however_few_polls_there_were() {
+    let _watchdog = watchdog();
+    let looks = |builder: Builder| {
+        let runtime = builder.event_interval(1000).build().unwrap();
+        let polls = Rc::new(Cell::new(0));
+        for _ in 0..20 {
+            let polls = polls.clone();
+            runtime
+                .spawn_local(async move {
+                    let start = Instant::now();
+                    while start.elapsed() < Duration::from_millis(1) {}
+                    polls.set(polls.get() + 1);
+                })
+                .unwrap();
+        }
+        let mut turns = 0;
+        while polls.get() < 20 {
+            runtime.turn(None).unwrap();
+            turns += 1;
+        }
+        turns
+    };
+    assert_eq!(looks(Builder::new()), 1);
+    assert_eq!(looks(Builder::new().event_time(Duration::from_secs(1000))), 1);
+    // Each poll takes longer than that.
+    assert_eq!(looks(Builder::new().event_time(Duration::from_micros(100))), 20);
+    assert_eq!(
+        looks(Builder::new().event_time(Duration::ZERO)),
+        20,
+        "one poll at least"
+    );
+    let some = looks(Builder::new().event_time(Duration::from_micros(4500)));
+    assert!((4..=20).contains(&some), "{some}");
+}

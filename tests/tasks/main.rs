@@ -10,6 +10,7 @@ mod ids;
 mod join_handle;
 mod large_futures;
 mod no_lost_wakeups;
+mod priorities;
 mod spawner;
 #[cfg(feature = "unblock")]
 mod unblock;
