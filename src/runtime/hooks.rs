@@ -57,6 +57,10 @@ pub struct WaitHook {
     home: Weak<Home>,
 }
 
+// A hook that panics never runs again.
+impl UnwindSafe for WaitHook {}
+impl RefUnwindSafe for WaitHook {}
+
 impl Drop for WaitHook {
     fn drop(&mut self) {
         if let Some(home) = self.home.upgrade() {
@@ -83,10 +87,6 @@ struct Hook {
     removed: Cell<bool>,
     call: RefCell<Call>,
 }
-
-// A hook that panics never runs again.
-impl UnwindSafe for Hook {}
-impl RefUnwindSafe for Hook {}
 
 impl Hook {
     /// Runs it, unless it was removed; the payload, if it panics.
