@@ -43,6 +43,7 @@
 //! | whose turn it is | [`Priority`], [`Builder::event_interval`], [`Builder::event_time`] |
 //! | time | [`time`] |
 //! | descriptors and sockets | [`io::AsyncFd`], [`net`] |
+//! | child processes | [`process`] |
 //! | signals | [`signal`]; as the end of a runtime: [`Shutdown::on_signals`] |
 //! | blocking work | [`unblock()`] |
 //! | the event base alone | [`base`] |
@@ -64,6 +65,7 @@ mod executor;
 pub mod io;
 #[cfg(feature = "net")]
 pub mod net;
+pub mod process;
 mod runtime;
 pub mod signal;
 mod sync;

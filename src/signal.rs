@@ -143,7 +143,7 @@ impl Signals {
     }
 
     /// The next signal. An error where `Signals` panics.
-    fn poll_signal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<c_int>> {
+    pub(crate) fn poll_signal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<c_int>> {
         if self.handlers.is_forked() {
             return Poll::Ready(Err(io::Error::other(
                 "signals that were asked for before fork() go to the parent process; ask for them anew in the child",

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
@@ -14,7 +15,7 @@ use super::error::{IntoInnerError, TryNewError};
 use super::ready_guard::{Found, ReadyGuard, ReadyMutGuard};
 use super::registration::{Registration, Source, Waiting};
 use crate::base::Interest;
-use crate::runtime::{self, Direction, Ready};
+use crate::runtime::{self, Direction, Ready, Shared};
 
 /// Any pollable descriptor (a socket, a pipe, a terminal, an eventfd, a timerfd, ...) on the loop.
 ///
@@ -100,7 +101,7 @@ impl<T: AsFd + Send + 'static> AsyncFd<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn try_new(io: T) -> Result<Self, TryNewError<T>> {
-        match set_nonblocking(io.as_fd()) {
+        match set_nonblocking(io.as_fd(), true) {
             Ok(()) => Ok(Self::from_nonblocking(io, false)),
             Err(error) => Err(TryNewError::new(io, error)),
         }
@@ -128,14 +129,18 @@ const MOST_BUFFERS: usize = 1024;
 /// How many bytes a call moves on Linux at most, so that it always fits (`MAX_RW_COUNT` is this, rounded down to a page).
 const MOST_BYTES: usize = 0x7fff_0000;
 
-fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
     // SAFETY: fcntl on a descriptor that is borrowed for the call, with commands that take no pointer.
     unsafe {
         let flags = libc::fcntl(fd.as_raw_fd(), libc::F_GETFL);
         if flags == -1 {
             return Err(io::Error::last_os_error());
         }
-        if flags & libc::O_NONBLOCK == 0 && libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) == -1 {
+        let wanted = match on {
+            true => flags | libc::O_NONBLOCK,
+            false => flags & !libc::O_NONBLOCK,
+        };
+        if flags != wanted && libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, wanted) == -1 {
             return Err(io::Error::last_os_error());
         }
     }
@@ -245,6 +250,11 @@ impl<T> AsyncFd<T> {
 
     pub(super) fn registration(&self) -> &Registration {
         &self.registration
+    }
+
+    /// The runtime whose base watches it, if one does.
+    pub(crate) fn owner(&self) -> Option<&Arc<Shared>> {
+        Some(&self.registration.source()?.owner)
     }
 
     /// Whether it belongs to another loop than the one that runs here: the reason why a poll has failed.

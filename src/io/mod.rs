@@ -8,5 +8,6 @@ mod registration;
 
 pub use crate::base::{Event as Ready, Interest};
 pub use async_fd::AsyncFd;
+pub(crate) use async_fd::set_nonblocking;
 pub use error::{IntoInnerError, TryIoError, TryNewError};
 pub use ready_guard::{ReadyGuard, ReadyMutGuard};

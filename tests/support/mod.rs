@@ -10,6 +10,8 @@ mod probes;
 mod process;
 mod random;
 mod runtimes;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod sandbox;
 mod threads;
 mod trace;
 mod watchdog;
@@ -23,6 +25,8 @@ pub(crate) use probes::*;
 pub(crate) use process::*;
 pub(crate) use random::*;
 pub(crate) use runtimes::*;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(crate) use sandbox::*;
 pub(crate) use threads::*;
 pub(crate) use trace::*;
 pub(crate) use watchdog::*;
