@@ -21,9 +21,13 @@ use futures::future::{Either, select};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut scripts: Vec<String> = env::args().skip(1).collect();
     if scripts.is_empty() {
-        scripts = ["exec sleep 1000", "sleep 2; exit 3", "trap '' TERM; while :; do sleep 1; done"]
-            .map(String::from)
-            .to_vec();
+        scripts = [
+            "exec sleep 1000",
+            "sleep 2; exit 3",
+            "trap '' TERM; while :; do sleep 1; done",
+        ]
+        .map(String::from)
+        .to_vec();
     }
     let runtime = Builder::new().grace(Duration::from_secs(3)).build()?;
     let _guard = runtime.shutdown_handle().on_signals(&[libc::SIGINT, libc::SIGTERM])?;

@@ -2,6 +2,7 @@
 //! panic that is caught.
 
 use std::error::Error;
+use std::fmt::Debug;
 use std::future::Future;
 use std::io;
 use std::os::fd::AsFd;
@@ -10,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use evbase::io::{AsyncFd, Interest, IntoInnerError, Ready, ReadyGuard, TryNewError};
 use evbase::net::{Incoming, OwnedReadHalf, OwnedWriteHalf, ReadHalf, TcpListener, TcpStream, WriteHalf};
+use evbase::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Output};
 use evbase::signal::Signals;
 use evbase::time::{Interval, MissedTickBehavior, Sleep, Timeout};
 use futures::Stream;
+use futures::io::{AsyncRead, AsyncWrite};
 
 #[test]
 fn a_panic_beside_them_breaks_no_descriptor_and_no_timer() {
@@ -31,6 +34,10 @@ fn a_panic_beside_them_breaks_no_descriptor_and_no_timer() {
     safe::<Interval>();
     safe::<Timeout<u8>>();
     safe::<Signals>();
+    safe::<Child>();
+    safe::<ChildStdin>();
+    safe::<ChildStdout>();
+    safe::<ChildStderr>();
 }
 
 #[test]
@@ -53,6 +60,49 @@ fn signals_cross_threads_and_are_streams_of_numbers() {
     let _: fn(&[std::ffi::c_int]) -> io::Result<Signals> = Signals::new;
     fn ctrl_c() -> impl Future<Output = io::Result<()>> + Send + 'static {
         evbase::signal::ctrl_c()
+    }
+}
+
+#[test]
+#[allow(dead_code)]
+fn children_and_their_pipes_cross_threads_and_are_waited_for_by_futures_that_do() {
+    fn send<T: Send + Sync + Unpin + Debug + 'static>() {}
+    fn reads<T: AsyncRead>() {}
+    fn writes<T: AsyncWrite>() {}
+    send::<Command>();
+    send::<Child>();
+    send::<ChildStdin>();
+    send::<ChildStdout>();
+    send::<ChildStderr>();
+    writes::<ChildStdin>();
+    reads::<ChildStdout>();
+    reads::<ChildStderr>();
+    // The standard library's own.
+    let _: fn(ExitStatus, Output) -> (std::process::ExitStatus, std::process::Output) =
+        |status, output| (status, output);
+    let _: fn(std::process::Command) -> Command = Command::from;
+    let _: fn(&mut Command) -> &mut std::process::Command = Command::as_std_mut;
+    let _: fn(&mut Command, bool) -> &mut Command = Command::kill_on_drop;
+    let _: fn(&mut Command) -> io::Result<Child> = Command::spawn;
+    let _: fn(&Child) -> Option<u32> = Child::id;
+    let _: fn(&mut Child) -> io::Result<Option<ExitStatus>> = Child::try_wait;
+    let _: fn(&mut Child) -> io::Result<()> = Child::start_kill;
+    fn status(command: &mut Command) -> impl Future<Output = io::Result<ExitStatus>> + Send + use<> {
+        command.status()
+    }
+    fn output(command: &mut Command) -> impl Future<Output = io::Result<Output>> + Send + use<> {
+        command.output()
+    }
+    fn wait(child: &mut Child) -> impl Future<Output = io::Result<ExitStatus>> + Send {
+        let _: (&Option<ChildStdin>, &Option<ChildStdout>, &Option<ChildStderr>) =
+            (&child.stdin, &child.stdout, &child.stderr);
+        child.wait()
+    }
+    fn kill(child: &mut Child) -> impl Future<Output = io::Result<()>> + Send {
+        child.kill()
+    }
+    fn wait_with_output(child: Child) -> impl Future<Output = io::Result<Output>> + Send {
+        child.wait_with_output()
     }
 }
 

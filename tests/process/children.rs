@@ -27,7 +27,14 @@ fn a_status_is_told_as_it_was() {
         let killed = shell("kill -9 $$").status().await.unwrap();
         assert_eq!((killed.code(), killed.signal()), (None, Some(9)));
         // It reads and writes nothing, and nobody waits for that.
-        assert!(Command::new("cat").stdin(Stdio::piped()).status().await.unwrap().success());
+        assert!(
+            Command::new("cat")
+                .stdin(Stdio::piped())
+                .status()
+                .await
+                .unwrap()
+                .success()
+        );
     });
 }
 
@@ -77,7 +84,12 @@ fn the_builder_says_what_stds_says() {
             .output();
         let said = String::from_utf8(output.await.unwrap().stdout).unwrap();
         assert_eq!(said, format!("a b c\n{}\nzero one\n", dir.display()));
-        let empty = Command::new("/usr/bin/env").env_clear().env("A", "a").output().await.unwrap();
+        let empty = Command::new("/usr/bin/env")
+            .env_clear()
+            .env("A", "a")
+            .output()
+            .await
+            .unwrap();
         assert_eq!(empty.stdout, b"A=a\n");
 
         let mut std = std::process::Command::new("sh");
@@ -91,7 +103,9 @@ fn the_builder_says_what_stds_says() {
 #[test]
 fn megabytes_go_both_ways_at_once() {
     block_on(async {
-        let bytes: Vec<u8> = (0..8 << 20).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let bytes: Vec<u8> = (0..8 << 20)
+            .map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect();
         let mut child = shell("cat | tee /dev/stderr").spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let write = async {
@@ -205,7 +219,8 @@ fn a_child_is_awaited_in_one_loop_after_the_other() {
         let elsewhere = Builder::new().start("home").unwrap();
         let mut child = endless().spawn().unwrap();
         for _ in 0..50 {
-            here.block_on(async { assert!(child.wait().now_or_never().is_none()) }).unwrap();
+            here.block_on(async { assert!(child.wait().now_or_never().is_none()) })
+                .unwrap();
             let moved = elsewhere.spawner().spawn(async move {
                 assert!(child.wait().now_or_never().is_none());
                 child
@@ -223,7 +238,10 @@ fn a_child_is_awaited_in_one_loop_after_the_other() {
         }
         elsewhere.shutdown().wait().unwrap();
         signal(&child, libc::SIGKILL);
-        assert_eq!(here.block_on(child.wait()).unwrap().unwrap().signal(), Some(libc::SIGKILL));
+        assert_eq!(
+            here.block_on(child.wait()).unwrap().unwrap().signal(),
+            Some(libc::SIGKILL)
+        );
     });
 }
 

@@ -175,8 +175,7 @@ fn a_drop_kills_if_that_was_asked_for_and_else_does_not() {
     alone(|| {
         let runtime = Runtime::new().unwrap();
         let kills = async {
-            let (mut lives, end) = running();
-            drop(lives.stdin.take());
+            let (lives, end) = running();
             drop(lives);
             assert_eq!(children(), Children::Running);
             drop(end);
@@ -210,11 +209,33 @@ fn a_child_of_somebody_elses_is_never_reaped() {
             for _ in 0..3 {
                 drop(until_closed());
             }
-            runtime.block_on(async { Command::new("true").status().await.unwrap() }).unwrap();
+            runtime
+                .block_on(async { Command::new("true").status().await.unwrap() })
+                .unwrap();
             until(|| children() == Children::Zombie);
             assert_eq!(others.wait().unwrap().code(), Some(9));
             runtime.block_on(no_child()).unwrap();
         }
+    });
+}
+
+#[test]
+fn where_sigchld_is_ignored_the_kernel_reaps_and_that_stays_so() {
+    alone(|| {
+        // SAFETY: sets a disposition that has no handler.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+        let runtime = Runtime::new().unwrap();
+        let error = runtime.block_on(Command::new("true").status()).unwrap().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ECHILD));
+        let (child, end) = running();
+        drop(child);
+        let (child, other_end) = running();
+        runtime.block_on(async { drop(child) }).unwrap();
+        drop((end, other_end));
+        until(|| children() == Children::None);
+        // SAFETY: sets a disposition that has no handler.
+        let before = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+        assert_eq!(before, libc::SIG_IGN);
     });
 }
 

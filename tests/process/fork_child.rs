@@ -30,10 +30,23 @@ fn a_child_dropped_in_the_child_of_a_fork_is_neither_killed_nor_reaped() {
                 assert!(child.try_wait().unwrap_err().to_string().contains("fork"));
                 assert!(child.start_kill().unwrap_err().to_string().contains("fork"));
                 let fresh = Runtime::new().unwrap();
-                assert!(fresh.block_on(child.wait()).unwrap().unwrap_err().to_string().contains("fork"));
+                assert!(
+                    fresh
+                        .block_on(child.wait())
+                        .unwrap()
+                        .unwrap_err()
+                        .to_string()
+                        .contains("fork")
+                );
                 drop(child);
                 // Its own ones are like anybody's, with a loop and without.
-                assert!(fresh.block_on(Command::new("true").status()).unwrap().unwrap().success());
+                assert!(
+                    fresh
+                        .block_on(Command::new("true").status())
+                        .unwrap()
+                        .unwrap()
+                        .success()
+                );
                 drop(until_closed());
                 until(|| children() == Children::None);
             });

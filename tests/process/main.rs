@@ -35,7 +35,11 @@ fn endless() -> Command {
 
 /// A child that runs until its stdin is closed, and then ends with status 0.
 fn until_closed() -> Child {
-    Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+    Command::new("cat")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 fn signal(child: &Child, signal: i32) {

@@ -40,7 +40,8 @@ fn works_without_pidfds(errno: i32) {
     there.wait().unwrap().unwrap();
     // One moves between loops.
     let mut child = endless().kill_on_drop(true).spawn().unwrap();
-    here.block_on(async { assert!(child.wait().now_or_never().is_none()) }).unwrap();
+    here.block_on(async { assert!(child.wait().now_or_never().is_none()) })
+        .unwrap();
     let moved = elsewhere.spawner().spawn(async move { child.kill().await });
     moved.wait().unwrap().unwrap().unwrap();
     until(|| children() == Children::None);
