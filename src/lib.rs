@@ -52,7 +52,7 @@
 //!
 //! | feature | default | what it gives |
 //! |---|---|---|
-//! | `net` | yes | TCP sockets, over mio's; needs `unblock` for name look-ups |
+//! | `net` | yes | TCP, UDP and Unix sockets, over mio's; needs `unblock` for name look-ups |
 //! | `unblock` | yes | [`unblock()`], through the `blocking` crate |
 //!
 //! # Platforms

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
+
+use crate::base::fork;
 
 /// Runs a closure that blocks (files, name look-ups, long computations) on a pool of threads, and gives its result.
 ///
@@ -13,7 +16,8 @@ use std::task::{Context, Poll};
 ///
 /// # Panics
 ///
-/// Awaiting it panics if the closure did.
+/// Awaiting it panics if the closure did. In the child of a `fork` whose parent has called this before, this call panics: the
+/// pool's threads are the parent's.
 ///
 /// # Examples
 ///
@@ -28,7 +32,27 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
+    assert!(
+        pool_is_here(),
+        "evbase: unblock in the child of a fork, whose parent has used it before: the pool's threads are the parent's"
+    );
     Unblock(blocking::unblock(work))
+}
+
+/// Whether the pool's threads are of this process, or will be: not in the child of a fork whose parent has asked this before.
+///
+/// Relaxed is enough: a child sees what its parent's forking thread saw.
+pub(crate) fn pool_is_here() -> bool {
+    /// One more than the generation of the process that the pool belongs to. Not a `OnceLock`: in the child of a fork, the thread
+    /// that was about to set it may not exist.
+    static POOL: AtomicUsize = AtomicUsize::new(0);
+    // Without memory for this, a fork isn't noticed.
+    let _ = fork::watch();
+    let here = fork::generation() + 1;
+    match POOL.compare_exchange(0, here, Relaxed, Relaxed) {
+        Ok(_) => true,
+        Err(owner) => owner == here,
+    }
 }
 
 struct Unblock<T>(blocking::Task<T>);

@@ -124,10 +124,10 @@ impl<T: AsFd + Send + 'static> AsyncFd<T> {
 }
 
 /// How many buffers a vectored call takes on Linux (`UIO_MAXIOV`), where a short read tells something.
-const MOST_BUFFERS: usize = 1024;
+pub(crate) const MOST_BUFFERS: usize = 1024;
 
 /// How many bytes a call moves on Linux at most, so that it always fits (`MAX_RW_COUNT` is this, rounded down to a page).
-const MOST_BYTES: usize = 0x7fff_0000;
+pub(crate) const MOST_BYTES: usize = 0x7fff_0000;
 
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
     // SAFETY: fcntl on a descriptor that is borrowed for the call, with commands that take no pointer.
@@ -520,11 +520,31 @@ impl<T: AsFd> AsyncFd<T> {
         cx: &mut Context<'_>,
         operation: impl FnMut(&T) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        let asked_for = buffer_len.min(MOST_BYTES);
-        let drained = |&n: &usize| 0 < n && n < asked_for;
+        let (is_stream, asked_for) = (self.registration.is_stream(), buffer_len.min(MOST_BYTES));
+        let drained = |&n: &usize| is_stream && 0 < n && n < asked_for;
         let waiter = runtime::Waiter::Poller;
         self.registration
             .poll_io(self.get_ref(), Direction::Read, waiter, cx, operation, drained)
+    }
+
+    /// As `poll_io`, for a read that says itself whether it leaves nothing in the kernel, unless the end or urgent data was reported.
+    #[cfg(all(feature = "net", target_os = "linux"))]
+    pub(crate) fn poll_read_drained<R>(
+        &self,
+        cx: &mut Context<'_>,
+        operation: impl FnMut(&T) -> io::Result<(R, bool)>,
+    ) -> Poll<io::Result<R>> {
+        let waiter = runtime::Waiter::Poller;
+        self.registration
+            .poll_io(
+                self.get_ref(),
+                Direction::Read,
+                waiter,
+                cx,
+                operation,
+                |&(_, drained)| drained,
+            )
+            .map_ok(|(read, _)| read)
     }
 
     fn fd(&self) -> BorrowedFd<'_> {

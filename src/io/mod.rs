@@ -9,5 +9,7 @@ mod registration;
 pub use crate::base::{Event as Ready, Interest};
 pub use async_fd::AsyncFd;
 pub(crate) use async_fd::set_nonblocking;
+#[cfg(all(feature = "net", target_os = "linux"))]
+pub(crate) use async_fd::{MOST_BUFFERS, MOST_BYTES};
 pub use error::{IntoInnerError, TryIoError, TryNewError};
 pub use ready_guard::{ReadyGuard, ReadyMutGuard};

@@ -54,6 +54,10 @@ impl Registration {
         }
     }
 
+    pub(super) fn is_stream(&self) -> bool {
+        self.is_stream
+    }
+
     /// Where it is registered, if it is.
     pub(super) fn source(&self) -> Option<&Source> {
         self.source.get()
@@ -141,7 +145,7 @@ impl Registration {
     }
 
     /// Runs a system call whenever the descriptor is ready, until it doesn't answer `WouldBlock`. `drained` says whether a result
-    /// shows that the kernel has no more.
+    /// shows that the kernel has no more, unless its end or urgent data has been reported.
     pub(super) fn poll_io<T: AsFd, R>(
         &self,
         io: &T,
@@ -178,7 +182,7 @@ impl Registration {
                     self.register(&home, io.as_fd(), direction)?;
                 }
                 (Err(error), _) if error.kind() == io::ErrorKind::Interrupted => {}
-                (Ok(value), Some((key, seen))) if self.is_stream && drained(&value) => {
+                (Ok(value), Some((key, seen))) if drained(&value) => {
                     // Neither the end nor urgent data was reported: the kernel has no more.
                     if seen.ready == Ready::READABLE {
                         home.clear(key, direction, seen, seen.ready);

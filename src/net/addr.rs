@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use crate::unblock;
+use crate::unblock::{pool_is_here, unblock};
 
 /// Addresses, or names of some: a [`SocketAddr`], an IP address or host name with a port, a `"host:port"` text, or several
 /// addresses to be tried one after the other.
@@ -42,11 +42,69 @@ pub(super) mod sealed {
 #[derive(Debug)]
 pub enum Resolve {
     /// No look-up is needed.
-    Known(Vec<SocketAddr>),
+    Known(Addresses),
     /// To be looked up.
     Name(String, u16),
     /// The text is neither an address nor a name with a port.
     Invalid(String),
+}
+
+/// Addresses, one after the other. A single one needs no memory.
+#[derive(Debug)]
+pub enum Addresses {
+    One(Option<SocketAddr>),
+    Several(std::vec::IntoIter<SocketAddr>),
+}
+
+impl Iterator for Addresses {
+    type Item = SocketAddr;
+
+    fn next(&mut self) -> Option<SocketAddr> {
+        match self {
+            Self::One(addr) => addr.take(),
+            Self::Several(addrs) => addrs.next(),
+        }
+    }
+}
+
+/// Looks a name up: the addresses in the order in which the system's resolver gives them. Texts and pairs that are addresses
+/// already are given as they are, without a look-up.
+///
+/// Cancel-safe: the look-up goes on if the future is dropped, and its result is dropped. Any executor may await it.
+///
+/// # Errors
+///
+/// `InvalidInput` if the text is neither an address nor a name with a port; what the resolver says, which isn't told apart
+/// further; and an error in the child of a `fork`, if the parent has used the pool of [`unblock`](crate::unblock()) before.
+///
+/// # Examples
+///
+/// ```
+/// let runtime = evbase::Runtime::new()?;
+/// runtime.block_on(async {
+///     for addr in evbase::net::lookup_host("localhost:80").await? {
+///         assert!(addr.ip().is_loopback());
+///     }
+///     Ok::<(), std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub async fn lookup_host(addrs: impl ToSocketAddrs) -> io::Result<impl Iterator<Item = SocketAddr>> {
+    let resolve = addrs.resolve();
+    resolve.addresses().await
+}
+
+/// The first address, to send to.
+pub(super) async fn first(addrs: impl ToSocketAddrs) -> io::Result<SocketAddr> {
+    let resolve = addrs.resolve();
+    resolve.addresses().await?.next().ok_or_else(no_address)
+}
+
+fn no_address() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "there is no address to bind, connect or send to",
+    )
 }
 
 /// Tries the addresses one after the other, until one will do; gives the last error.
@@ -63,18 +121,21 @@ where
             Err(error) => last = Some(error),
         }
     }
-    Err(last
-        .unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "there is no address to bind or connect to")))
+    Err(last.unwrap_or_else(no_address))
 }
 
 impl Resolve {
-    async fn addresses(self) -> io::Result<Vec<SocketAddr>> {
+    async fn addresses(self) -> io::Result<Addresses> {
         match self {
             Self::Known(addrs) => Ok(addrs),
+            Self::Name(host, _) if !pool_is_here() => Err(io::Error::other(format!(
+                "{host:?} can't be looked up in the child of a fork whose parent has used the pool of threads: look it up \
+                 before the fork"
+            ))),
             Self::Name(host, port) => {
                 unblock(move || {
                     std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port))
-                        .map(Iterator::collect)
+                        .map(Addresses::Several)
                         .map_err(|error| {
                             io::Error::new(error.kind(), format!("{host:?} could not be looked up: {error}"))
                         })
@@ -95,7 +156,7 @@ macro_rules! known {
 
         impl sealed::ToSocketAddrs for $type {
             fn resolve(&self) -> Resolve {
-                Resolve::Known(vec![SocketAddr::from(*self)])
+                Resolve::Known(Addresses::One(Some(SocketAddr::from(*self))))
             }
         }
     )*};
@@ -114,7 +175,7 @@ impl ToSocketAddrs for [SocketAddr] {}
 
 impl sealed::ToSocketAddrs for [SocketAddr] {
     fn resolve(&self) -> Resolve {
-        Resolve::Known(self.to_vec())
+        Resolve::Known(Addresses::Several(Vec::from(self).into_iter()))
     }
 }
 
@@ -123,7 +184,7 @@ impl ToSocketAddrs for (&str, u16) {}
 impl sealed::ToSocketAddrs for (&str, u16) {
     fn resolve(&self) -> Resolve {
         match self.0.parse::<IpAddr>() {
-            Ok(ip) => Resolve::Known(vec![SocketAddr::from((ip, self.1))]),
+            Ok(ip) => Resolve::Known(Addresses::One(Some(SocketAddr::from((ip, self.1))))),
             Err(_) => Resolve::Name(self.0.to_owned(), self.1),
         }
     }
@@ -142,7 +203,7 @@ impl ToSocketAddrs for str {}
 impl sealed::ToSocketAddrs for str {
     fn resolve(&self) -> Resolve {
         if let Ok(addr) = self.parse() {
-            return Resolve::Known(vec![addr]);
+            return Resolve::Known(Addresses::One(Some(addr)));
         }
         match self.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
             Some((host, Ok(port))) if !host.is_empty() => Resolve::Name(host.to_owned(), port),

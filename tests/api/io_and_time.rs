@@ -10,7 +10,10 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
 
 use evbase::io::{AsyncFd, Interest, IntoInnerError, Ready, ReadyGuard, TryNewError};
-use evbase::net::{Incoming, OwnedReadHalf, OwnedWriteHalf, ReadHalf, TcpListener, TcpStream, WriteHalf};
+use evbase::net::{
+    Incoming, OwnedReadHalf, OwnedWriteHalf, ReadHalf, TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener,
+    UnixStream, WriteHalf,
+};
 use evbase::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Output};
 use evbase::signal::Signals;
 use evbase::time::{Interval, MissedTickBehavior, Sleep, Timeout};
@@ -30,6 +33,11 @@ fn a_panic_beside_them_breaks_no_descriptor_and_no_timer() {
     safe::<OwnedWriteHalf>();
     safe::<ReadHalf<'static>>();
     safe::<WriteHalf<'static>>();
+    safe::<UdpSocket>();
+    safe::<UnixListener>();
+    safe::<UnixStream>();
+    safe::<OwnedReadHalf<UnixStream>>();
+    safe::<UnixDatagram>();
     safe::<Sleep>();
     safe::<Interval>();
     safe::<Timeout<u8>>();

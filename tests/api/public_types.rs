@@ -16,7 +16,10 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use evbase::io::{AsyncFd, Interest, IntoInnerError, Ready, ReadyGuard, ReadyMutGuard, TryIoError};
-use evbase::net::{Incoming, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, TcpListener, TcpStream, WriteHalf};
+use evbase::net::{
+    Incoming, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, TcpListener, TcpStream, ToSocketAddrs, UCred,
+    UdpSocket, UnixDatagram, UnixListener, UnixStream, WriteHalf,
+};
 use evbase::time::{Elapsed, Interval, MissedTickBehavior, Sleep, Timeout};
 use evbase::{
     AbortHandle, Builder, Cause, Embedded, EnterGuard, JoinError, JoinHandle, LocalSpawner, Metrics, Priority, Report,
@@ -168,6 +171,16 @@ fn sockets_and_their_halves_cross_threads_and_move() {
     io::<ReadHalf<'static>>();
     io::<WriteHalf<'static>>();
     io::<Incoming<'static>>();
+    io::<UdpSocket>();
+    io::<UnixListener>();
+    io::<UnixStream>();
+    io::<UnixDatagram>();
+    io::<OwnedReadHalf<UnixStream>>();
+    io::<OwnedWriteHalf<UnixStream>>();
+    io::<ReadHalf<'static, UnixStream>>();
+    io::<WriteHalf<'static, UnixStream>>();
+    io::<Incoming<'static, UnixListener>>();
+    copy::<UCred>();
 
     fn reads<T: AsyncRead>() {}
     fn writes<T: AsyncWrite>() {}
@@ -175,12 +188,18 @@ fn sockets_and_their_halves_cross_threads_and_move() {
     writes::<TcpStream>();
     reads::<&TcpStream>();
     writes::<&TcpStream>();
+    reads::<UnixStream>();
+    writes::<UnixStream>();
+    reads::<&UnixStream>();
+    writes::<&UnixStream>();
     reads::<AsyncFd<std::os::unix::net::UnixStream>>();
     writes::<AsyncFd<std::os::unix::net::UnixStream>>();
     reads::<&AsyncFd<std::os::unix::net::UnixStream>>();
     writes::<&AsyncFd<std::os::unix::net::UnixStream>>();
     reads::<OwnedReadHalf>();
     writes::<OwnedWriteHalf>();
+    reads::<OwnedReadHalf<UnixStream>>();
+    writes::<OwnedWriteHalf<UnixStream>>();
     never!(OwnedReadHalf: AsyncWrite);
     never!(OwnedWriteHalf: AsyncRead);
 }
@@ -264,6 +283,27 @@ fn futures_that_hold_io_across_an_await_are_send() {
         is_send(&of_listener(listener));
         is_send(&TcpStream::connect("localhost:1"));
         is_send(&TcpListener::bind(("localhost", 1)));
+        is_send(&UdpSocket::bind("localhost:1"));
+        is_send(&evbase::net::lookup_host("localhost:1"));
+        is_send(&UnixStream::connect("path"));
+    }
+    async fn of_udp(socket: &UdpSocket) {
+        let mut buffer = [0];
+        let _ = socket.send_to(&buffer, "localhost:1").await;
+        let _ = socket.recv_from(&mut buffer).await;
+        let _ = socket.connect("localhost:1").await;
+        let _ = socket.ready(Interest::READABLE).await;
+    }
+    async fn of_unix(listener: &UnixListener, datagrams: &UnixDatagram) {
+        let mut buffer = [0];
+        let _ = listener.accept().await;
+        let _ = datagrams.send_to(&buffer, "path").await;
+        let _ = datagrams.recv_from(&mut buffer).await;
+    }
+    #[allow(dead_code)]
+    fn nor_is_this(udp: &UdpSocket, listener: &UnixListener, datagrams: &UnixDatagram) {
+        is_send(&of_udp(udp));
+        is_send(&of_unix(listener, datagrams));
     }
 }
 
@@ -394,6 +434,17 @@ fn the_calls_have_the_promised_signatures() {
     let _: fn(TcpStream) -> io::Result<std::net::TcpStream> = TcpStream::into_std;
     let _: fn(std::net::TcpListener) -> io::Result<TcpListener> = TcpListener::from_std;
     let _: fn(TcpListener) -> io::Result<std::net::TcpListener> = TcpListener::into_std;
+    let _: fn(std::net::UdpSocket) -> io::Result<UdpSocket> = UdpSocket::from_std;
+    let _: fn(UdpSocket) -> io::Result<std::net::UdpSocket> = UdpSocket::into_std;
+    type Received = io::Result<(usize, SocketAddr)>;
+    let _: fn(&UdpSocket, &mut [u8]) -> Received = UdpSocket::try_recv_from;
+    let _: fn(&UdpSocket, &[u8], SocketAddr) -> io::Result<usize> = UdpSocket::try_send_to;
+    let _: fn() -> io::Result<(UnixStream, UnixStream)> = UnixStream::pair;
+    let _: fn() -> io::Result<(UnixDatagram, UnixDatagram)> = UnixDatagram::pair;
+    let _: fn() -> io::Result<UnixDatagram> = UnixDatagram::unbound;
+    let _: fn(&std::os::unix::net::SocketAddr) -> io::Result<UnixListener> = UnixListener::bind_addr;
+    let _: fn(&UnixStream) -> io::Result<UCred> = UnixStream::peer_cred;
+    let _ = |cred: UCred| -> (u32, u32, Option<i32>) { (cred.uid, cred.gid, cred.pid) };
 }
 
 /// Each asks for no more of its caller than was promised.
@@ -481,6 +532,20 @@ fn the_generic_calls_ask_for_no_more_than_was_promised() {
         let _: (ReadHalf<'_>, WriteHalf<'_>) = TcpStream::split(stream);
         let other: TcpStream = TcpStream::connect(listener.local_addr()?).await?;
         let _: (OwnedReadHalf, OwnedWriteHalf) = other.into_split();
+        let _: Ready = stream.ready(Interest::READABLE).await?;
+        Ok(())
+    }
+    async fn names(addrs: impl ToSocketAddrs) -> io::Result<Option<SocketAddr>> {
+        let mut found = evbase::net::lookup_host(addrs).await?;
+        Ok(found.next())
+    }
+    async fn datagrams(socket: &UdpSocket) -> io::Result<()> {
+        let mut buffer = [0];
+        let _: usize = socket.send_to(&buffer, "127.0.0.1:1").await?;
+        let _: (usize, SocketAddr) = socket.recv_from(&mut buffer).await?;
+        let _: (usize, SocketAddr) = socket.peek_from(&mut buffer).await?;
+        let _: Ready = socket.ready(Interest::WRITABLE).await?;
+        let _: io::Result<()> = socket.try_io(Interest::WRITABLE, || Ok(()));
         Ok(())
     }
 }

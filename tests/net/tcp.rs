@@ -15,13 +15,10 @@ use evbase::{Builder, Runtime};
 use futures::StreamExt;
 use futures::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::block_on;
 use crate::support::{Random, alone, poll_here, until, watchdog};
 
 const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    Runtime::new().unwrap().block_on(future).unwrap()
-}
 
 async fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind(ANY_PORT).await.unwrap();
@@ -51,10 +48,8 @@ fn send_urgent(socket: &std::net::TcpStream, byte: u8) {
 fn unread(socket: &impl AsRawFd) -> usize {
     let mut count: libc::c_int = 0;
     // SAFETY: FIONREAD writes an int, which outlives the call.
-    assert_eq!(
-        unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &mut count) },
-        0
-    );
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &mut count) };
+    assert_eq!(result, 0);
     count as usize
 }
 

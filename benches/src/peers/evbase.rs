@@ -1,15 +1,13 @@
 //! evbase, through its free functions, as a task would use it.
 
 use std::future::Future;
-use std::io::{ErrorKind, Read};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use evbase::io::{AsyncFd, Ready};
 use evbase::{JoinHandle, Runtime};
 
-use super::{Foreign, Peer, Sockets, Stream, Timers, futures_stream};
+use super::{Datagrams, Foreign, Peer, Sockets, Timers, datagram, futures_stream};
 
 #[derive(Clone, Copy)]
 pub struct Evbase;
@@ -62,16 +60,16 @@ impl Timers for Evbase {
 }
 
 impl Sockets for Evbase {
-    type Unix = Pair;
+    type Unix = evbase::net::UnixStream;
     type Tcp = evbase::net::TcpStream;
     type Listener = evbase::net::TcpListener;
 
     fn unix(&self, socket: UnixStream) -> Self::Unix {
-        Pair(AsyncFd::new(socket).expect("a socket"))
+        evbase::net::UnixStream::from_std(socket).expect("a socket")
     }
 
     fn off_the_loop(socket: Self::Unix) -> Option<UnixStream> {
-        Some(socket.0.into_inner().expect("at home"))
+        Some(socket.into_std().expect("at home"))
     }
 
     fn listener(&self, listener: TcpListener) -> Self::Listener {
@@ -83,33 +81,14 @@ impl Sockets for Evbase {
     }
 }
 
-futures_stream!(evbase::net::TcpStream);
+futures_stream!(evbase::net::TcpStream, evbase::net::UnixStream);
 
-/// An end of a socket pair. An `AsyncFd` knows nothing of the descriptor in it; who does says so by its guard: here, that a
-/// short read leaves nothing behind, since nobody sends descriptors along.
-pub struct Pair(AsyncFd<UnixStream>);
+impl Datagrams for Evbase {
+    type Udp = evbase::net::UdpSocket;
 
-impl Stream for Pair {
-    async fn read(&mut self, mut buffer: Vec<u8>) -> (usize, Vec<u8>) {
-        loop {
-            let mut guard = self.0.readable().await.expect("a socket");
-            match self.0.get_ref().read(&mut buffer) {
-                Ok(n) => {
-                    if n < buffer.len() {
-                        guard.clear_ready_matching(Ready::READABLE);
-                    }
-                    return (n, buffer);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => guard.clear_ready(),
-                Err(error) => panic!("read: {error}"),
-            }
-        }
-    }
-
-    async fn write_all(&mut self, buffer: Vec<u8>, len: usize) -> Vec<u8> {
-        futures_lite::AsyncWriteExt::write_all(&mut self.0, &buffer[..len])
-            .await
-            .expect("write");
-        buffer
+    fn udp(&self, socket: UdpSocket) -> Self::Udp {
+        evbase::net::UdpSocket::from_std(socket).expect("a socket")
     }
 }
+
+datagram!(evbase::net::UdpSocket);

@@ -4,7 +4,7 @@
 //! (a join handle, a spawn from another thread), its file says what stands in for it.
 
 use std::future::Future;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -212,6 +212,36 @@ pub trait Sockets: Timers {
     /// The next connection, with TCP_NODELAY as the listener has it.
     fn accept(&self, listener: &mut Self::Listener) -> impl Future<Output = Self::Tcp>;
 }
+
+/// A UDP socket that is connected with another one.
+pub trait Datagram: 'static {
+    fn recv(&self, buffer: &mut [u8]) -> impl Future<Output = usize>;
+
+    fn send(&self, datagram: &[u8]) -> impl Future<Output = ()>;
+}
+
+pub trait Datagrams: Peer {
+    type Udp: Datagram;
+
+    /// Takes a socket in non-blocking mode.
+    fn udp(&self, socket: UdpSocket) -> Self::Udp;
+}
+
+/// `Datagram` for a type that has these methods.
+macro_rules! datagram {
+    ($socket:ty) => {
+        impl crate::peers::Datagram for $socket {
+            async fn recv(&self, buffer: &mut [u8]) -> usize {
+                self.recv(buffer).await.expect("recv")
+            }
+
+            async fn send(&self, datagram: &[u8]) {
+                self.send(datagram).await.expect("send");
+            }
+        }
+    };
+}
+use datagram;
 
 /// `Stream` for a type that implements the `AsyncRead` and `AsyncWrite` of `futures`.
 macro_rules! futures_stream {

@@ -1,7 +1,7 @@
 //! tokio's current_thread runtime, with a `LocalSet` or as a `LocalRuntime`.
 
 use std::future::Future;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
-use super::{Foreign, Peer, Sockets, Stream, Timers};
+use super::{Datagrams, Foreign, Peer, Sockets, Stream, Timers, datagram};
 
 #[derive(Clone, Copy)]
 pub struct LocalSet;
@@ -131,8 +131,18 @@ macro_rules! timers_and_sockets {
                 listener.accept().await.expect("accept").0
             }
         }
+
+        impl Datagrams for $peer {
+            type Udp = tokio::net::UdpSocket;
+
+            fn udp(&self, socket: UdpSocket) -> Self::Udp {
+                tokio::net::UdpSocket::from_std(socket).expect("a socket")
+            }
+        }
     )*};
 }
+
+datagram!(tokio::net::UdpSocket);
 
 timers_and_sockets!(LocalSet, LocalRuntime);
 

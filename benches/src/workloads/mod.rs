@@ -8,6 +8,7 @@ mod ring;
 mod shutdown;
 mod spawn;
 mod timers;
+mod udp;
 mod waits;
 mod wake;
 mod yields;
@@ -293,6 +294,19 @@ pub const FAMILIES: &[Family] = &[
             member("echo-10000", "TCP echo, 10,000 connections", |name| {
                 echo::cell(name, 10_000)
             }),
+        ],
+        growth: None,
+    },
+    Family {
+        name: "udp",
+        what: "N pairs of connected UDP sockets in one loop; in each, a datagram of 1,400 bytes goes to and fro between two tasks. \
+               Wall time a hop, in batches of 4,096 over all pairs. raw: level-triggered epoll, a read and a write a hop, \
+               and a wait shared by all that is ready.",
+        figures: &[figure("ns", "ns/hop")],
+        peers: &[Evbase, TokioLocalSet, TokioLocalRuntime, Raw],
+        members: &[
+            member("udp-1", "UDP to and fro, 1 pair", |name| udp::cell(name, 1)),
+            member("udp-64", "UDP to and fro, 64 pairs", |name| udp::cell(name, 64)),
         ],
         growth: None,
     },

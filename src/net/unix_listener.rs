@@ -1,0 +1,88 @@
+//! A Unix socket that accepts connections.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+
+use super::incoming::Incoming;
+use super::socket::{listener, socket};
+use super::unix_stream::UnixStream;
+use crate::io::AsyncFd;
+use crate::runtime::Direction;
+
+/// A Unix socket that accepts connections.
+///
+/// Its errors and its home are those of every [`AsyncFd`]. Methods that don't wait may be called on any thread; their errors are
+/// the operating system's. Dropping it leaves its path, which has to be removed before it can be bound to again.
+///
+/// # Examples
+///
+/// ```
+/// use evbase::net::{UnixListener, UnixStream};
+/// use futures::{AsyncReadExt, AsyncWriteExt};
+///
+/// let path = std::env::temp_dir().join(format!("evbase-listener-{}", std::process::id()));
+/// let runtime = evbase::Runtime::new()?;
+/// runtime.block_on(async {
+///     let listener = UnixListener::bind(&path)?;
+///     let mut client = UnixStream::connect(&path).await?;
+///     let (mut server, _) = listener.accept().await?;
+///     client.write_all(b"hello").await?;
+///     server.read_exact(&mut [0; 5]).await?;
+///     Ok::<(), std::io::Error>(())
+/// })??;
+/// std::fs::remove_file(&path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct UnixListener {
+    fd: AsyncFd<mio::net::UnixListener>,
+}
+
+impl UnixListener {
+    /// Binds to a path, which it makes, and listens. Unlike a TCP socket's it doesn't wait, for there is no name to look up. On
+    /// any thread.
+    ///
+    /// # Errors
+    ///
+    /// Those of `bind(2)`: `AddrInUse` if the path exists.
+    pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
+        Self::bind_addr(&SocketAddr::from_pathname(path)?)
+    }
+
+    /// Binds to an address, which may be a name of Linux's abstract namespace, and listens; see
+    /// [`UnixStream::connect_addr`].
+    ///
+    /// # Errors
+    ///
+    /// Those of `bind(2)`.
+    pub fn bind_addr(addr: &SocketAddr) -> io::Result<Self> {
+        mio::net::UnixListener::bind_addr(addr).map(Self::from_inner)
+    }
+
+    fn from_inner(listener: mio::net::UnixListener) -> Self {
+        Self {
+            fd: AsyncFd::from_nonblocking(listener, false),
+        }
+    }
+}
+
+socket!(
+    UnixListener,
+    std::os::unix::net::UnixListener,
+    mio::net::UnixListener::from_std
+);
+listener!(
+    UnixListener,
+    UnixStream,
+    SocketAddr,
+    r#"    let path = std::env::temp_dir().join(format!("evbase-incoming-{}", std::process::id()));
+    let listener = UnixListener::bind(&path)?;
+    let client = UnixStream::connect(&path).await?;
+    std::fs::remove_file(&path)?;"#
+);
