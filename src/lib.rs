@@ -35,11 +35,12 @@
 //! | for | see |
 //! |---|---|
 //! | life in another event loop | [`Runtime::embed`], [`Embedded`]; another loop as a guest: [`Runtime::before_wait`] |
-//! | running futures | [`Runtime::block_on`], [`Runtime::run`], [`Runtime::turn`], [`Builder::start`] |
+//! | running futures | [`Runtime::block_on`], [`Runtime::run`], [`Runtime::turn`], [`Builder::start`], [`block_on()`] |
 //! | spawning, at home | [`spawn_local`], [`Runtime::spawn_local`], [`LocalSpawner`] |
 //! | spawning, from anywhere | [`Spawner`], also for futures that are not `Send`: [`Spawner::spawn_with`] |
 //! | the end | [`Shutdown`], from any thread or a signal handler; [`Terminated`]; [`Runtime`] on what a drop does |
-//! | which task this is | [`task::id`] |
+//! | many tasks at once, tasks that end with their handle | [`JoinSet`], [`AbortOnDrop`] |
+//! | which task this is, values of its own | [`task::id`], [`task_local!`] |
 //! | whose turn it is | [`Priority`], [`Builder::event_interval`], [`Builder::event_time`] |
 //! | time | [`time`] |
 //! | descriptors and sockets | [`io::AsyncFd`], [`net`] |
@@ -74,12 +75,13 @@ pub mod time;
 #[cfg(feature = "unblock")]
 mod unblock;
 
-pub use executor::{AbortHandle, JoinError, JoinHandle, Priority};
+pub use executor::{AbortHandle, AbortOnDrop, JoinError, JoinHandle, Priority};
 pub use runtime::{
     Builder, Cause, Embedded, EnterGuard, LocalSpawner, Metrics, Report, Requested, RunError, Runtime, Shutdown,
-    SignalGuard, SpawnError, SpawnErrorKind, Spawner, Terminated, Turn, Wait, WaitError, WaitHook, spawn_local,
-    yield_now,
+    SignalGuard, SpawnError, SpawnErrorKind, Spawner, Terminated, Turn, Wait, WaitError, WaitHook, block_on,
+    spawn_local, yield_now,
 };
+pub use task::JoinSet;
 #[cfg(feature = "unblock")]
 pub use unblock::unblock;
 

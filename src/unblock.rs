@@ -2,22 +2,35 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
+use std::thread;
 
 use crate::base::fork;
 
 /// Runs a closure that blocks (files, name look-ups, long computations) on a pool of threads, and gives its result.
 ///
-/// The pool is that of the `blocking` crate: shared by the whole process, it grows on demand and shrinks when idle. The
-/// work starts at this call. Dropping the future cancels work that has not begun; work that has begun goes on, and its
-/// result is dropped there. Works in any executor.
+/// The pool is that of the `blocking` crate: shared by the whole process, it makes threads on demand, 500 at most unless
+/// `BLOCKING_MAX_THREADS` in the environment says otherwise. The work starts at this call, and is done whatever becomes of the
+/// future: if that is dropped, the result is dropped, on the pool's thread if the work has not ended before. Works in any executor,
+/// and from any thread.
+///
+/// # With a join handle
+///
+/// Spawn it: `spawn_local(unblock(work))`, or [`Spawner::spawn`](crate::Spawner::spawn) from anywhere. That is a task as any other,
+/// of some 100 bytes and a fraction of a microsecond, beside the several microseconds of two changes of threads that the work
+/// costs in any case. Its panic is then a [`JoinError`](crate::JoinError), it can be [awaited without a
+/// loop](crate::JoinHandle::wait), and aborting it ends the waiting, not the work.
 ///
 /// # Panics
 ///
-/// Awaiting it panics if the closure did. In the child of a `fork` whose parent has called this before, this call panics: the
-/// pool's threads are the parent's.
+/// At the call: if the process has made no thread for the pool before, and can't make one now; in the child of a `fork` whose parent
+/// has used the pool, since the threads are the parent's. (If the pool can't make more threads later, work waits for those that it
+/// has.)
+///
+/// Awaiting it panics if the closure did; in the child of a `fork`, if the work was the parent's.
 ///
 /// # Examples
 ///
@@ -27,41 +40,78 @@ use crate::base::fork;
 /// assert!(text.contains("evbase"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[track_caller]
 pub fn unblock<F, T>(work: F) -> impl Future<Output = T> + Send + Unpin
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    assert!(
-        pool_is_here(),
-        "evbase: unblock in the child of a fork, whose parent has used it before: the pool's threads are the parent's"
-    );
-    Unblock(blocking::unblock(work))
-}
-
-/// Whether the pool's threads are of this process, or will be: not in the child of a fork whose parent has asked this before.
-///
-/// Relaxed is enough: a child sees what its parent's forking thread saw.
-pub(crate) fn pool_is_here() -> bool {
-    /// One more than the generation of the process that the pool belongs to. Not a `OnceLock`: in the child of a fork, the thread
-    /// that was about to set it may not exist.
-    static POOL: AtomicUsize = AtomicUsize::new(0);
-    // Without memory for this, a fork isn't noticed.
-    let _ = fork::watch();
-    let here = fork::generation() + 1;
-    match POOL.compare_exchange(0, here, Relaxed, Relaxed) {
-        Ok(_) => true,
-        Err(owner) => owner == here,
+    match try_unblock(work) {
+        Ok(unblock) => unblock,
+        Err(error) => panic!("evbase: unblock: {error}"),
     }
 }
 
-struct Unblock<T>(blocking::Task<T>);
+/// As `unblock`, with an error where that panics at the call.
+pub(crate) fn try_unblock<F, T>(work: F) -> io::Result<Unblock<T>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    ask_for_the_pool()?;
+    Ok(Unblock(Some(blocking::unblock(work))))
+}
+
+/// The process that has used the pool: one more than its `fork::generation`; zero if none has.
+///
+/// Relaxed: it says nothing of other memory, and what it guards, a child, has one thread to begin with.
+static USER: AtomicUsize = AtomicUsize::new(0);
+
+fn is_inherited() -> bool {
+    let user = USER.load(Relaxed);
+    user != 0 && user != fork::generation() + 1
+}
+
+fn ask_for_the_pool() -> io::Result<()> {
+    if is_inherited() {
+        return Err(io::Error::other(
+            "the process was forked from one that had used the thread pool, and has none of its threads; call exec first, \
+             or fork before the pool is used",
+        ));
+    }
+    if USER.load(Relaxed) == 0 {
+        fork::watch()?;
+        // Without a single thread, the pool would try for ever to make one, and keep its lock meanwhile. From the first one on
+        // it makes do with what it has.
+        let _ = thread::Builder::new().name("evbase-first".into()).spawn(|| {})?.join();
+        USER.store(fork::generation() + 1, Relaxed);
+    }
+    Ok(())
+}
+
+/// The future of `unblock`.
+pub(crate) struct Unblock<T>(Option<blocking::Task<T>>);
 
 impl<T> Future for Unblock<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        Pin::new(&mut self.0).poll(cx)
+        let task = self.0.as_mut().expect("evbase: the task is there until the drop");
+        let polled = Pin::new(task).poll(cx);
+        assert!(
+            polled.is_ready() || !is_inherited(),
+            "evbase: unblock: the process was forked, and the work is done by its parent"
+        );
+        polled
+    }
+}
+
+/// The work goes on.
+impl<T> Drop for Unblock<T> {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.take() {
+            task.detach();
+        }
     }
 }
 

@@ -243,8 +243,44 @@ impl<T> JoinHandle<T> {
     }
 
     /// Whether the task has ended and its future is gone: then awaiting the handle doesn't wait. From any thread.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = evbase::Runtime::new()?;
+    /// let task = runtime.spawn_local(async {})?;
+    /// assert!(!task.is_finished());
+    /// runtime.block_on(evbase::yield_now())?;
+    /// assert!(task.is_finished());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_finished(&self) -> bool {
         self.task().is_none_or(|task| task.state().is_complete())
+    }
+
+    /// Has the waker woken when the task has ended; false if it has ended already. It takes the place of the waker of the last
+    /// poll.
+    ///
+    /// # Panics
+    ///
+    /// If the output was taken.
+    #[track_caller]
+    pub(crate) fn wake_at_end(&mut self, waker: &Waker) -> bool {
+        match &mut self.0 {
+            Handle::Task(task) => !task.task.state().is_complete() && task.register(waker),
+            Handle::Refused(_) => false,
+            Handle::Taken(_) => panic!("evbase: a JoinHandle was used again after it gave its output"),
+        }
+    }
+
+    /// The output of a task that has ended. Once.
+    pub(crate) fn take_output(&mut self) -> Result<T, JoinError> {
+        let id = self.id();
+        match mem::replace(&mut self.0, Handle::Taken(id)) {
+            Handle::Task(task) => task.take(),
+            Handle::Refused(id) => Err(JoinError::new(Failure::Cancelled, id)),
+            Handle::Taken(_) => unreachable!("evbase: an output is taken once"),
+        }
     }
 
     /// What made the inbox of the task's executor, if that still exists.
@@ -257,19 +293,11 @@ impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Handle::Task(task) = &mut self.0
-            && !task.task.state().is_complete()
-            && task.register(cx.waker())
-        {
+        if self.wake_at_end(cx.waker()) {
             return Poll::Pending;
         }
         ready!(coop::spend(cx));
-        let id = self.id();
-        Poll::Ready(match mem::replace(&mut self.0, Handle::Taken(id)) {
-            Handle::Task(task) => task.take(),
-            Handle::Refused(id) => Err(JoinError::new(Failure::Cancelled, id)),
-            Handle::Taken(_) => panic!("evbase: a JoinHandle was polled after it gave its output"),
-        })
+        Poll::Ready(self.take_output())
     }
 }
 

@@ -9,6 +9,7 @@
 //! - While a future lives, `Owned` holds a reference to its task; the ready queue counts none.
 //! - A wake-up at home takes no lock and no atomic read-modify-write: it changes `Local` and the ready queue.
 
+mod abort_on_drop;
 pub(crate) mod catch_panic;
 pub(crate) mod coop;
 pub(crate) mod current;
@@ -43,6 +44,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::task::Context;
 
+pub use abort_on_drop::AbortOnDrop;
 pub(crate) use gate::{StopLevel, Stops};
 pub use id::Id;
 pub(crate) use id::running;

@@ -409,6 +409,31 @@ impl<T: AsFd> AsyncFd<T> {
     /// # Errors
     ///
     /// [As for every method that waits](AsyncFd#errors).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::{self, PipeReader, Read, Write};
+    /// use std::task::{Context, Poll, ready};
+    /// use evbase::io::AsyncFd;
+    ///
+    /// fn poll_read(pipe: &AsyncFd<PipeReader>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    ///     loop {
+    ///         let mut guard = ready!(pipe.poll_read_ready(cx))?;
+    ///         if let Ok(read) = guard.try_io(|pipe| pipe.get_ref().read(buf)) {
+    ///             return Poll::Ready(read);
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let (reader, mut writer) = io::pipe()?;
+    /// let (reader, mut buffer) = (AsyncFd::new(reader)?, [0; 16]);
+    /// writer.write_all(b"hello")?;
+    /// let n = runtime.block_on(std::future::poll_fn(|cx| poll_read(&reader, cx, &mut buffer)))??;
+    /// assert_eq!(&buffer[..n], b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<ReadyGuard<'_, T>>> {
         self.poll_guard(Direction::Read, Interest::READABLE, cx)
     }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use crate::unblock::{pool_is_here, unblock};
+use crate::unblock::try_unblock;
 
 /// Addresses, or names of some: a [`SocketAddr`], an IP address or host name with a port, a `"host:port"` text, or several
 /// addresses to be tried one after the other.
@@ -128,19 +128,16 @@ impl Resolve {
     async fn addresses(self) -> io::Result<Addresses> {
         match self {
             Self::Known(addrs) => Ok(addrs),
-            Self::Name(host, _) if !pool_is_here() => Err(io::Error::other(format!(
-                "{host:?} can't be looked up in the child of a fork whose parent has used the pool of threads: look it up \
-                 before the fork"
-            ))),
             Self::Name(host, port) => {
-                unblock(move || {
-                    std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port))
-                        .map(Addresses::Several)
-                        .map_err(|error| {
-                            io::Error::new(error.kind(), format!("{host:?} could not be looked up: {error}"))
-                        })
-                })
-                .await
+                let name = host.clone();
+                let looked_up =
+                    match try_unblock(move || std::net::ToSocketAddrs::to_socket_addrs(&(name.as_str(), port))) {
+                        Ok(looking_up) => looking_up.await,
+                        Err(error) => Err(error),
+                    };
+                looked_up
+                    .map(Addresses::Several)
+                    .map_err(|error| io::Error::new(error.kind(), format!("{host:?} could not be looked up: {error}")))
             }
             Self::Invalid(text) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,

@@ -40,7 +40,8 @@ pub enum RunError {
     Forked,
     /// The thread is exiting, and its thread-locals are being destroyed: it can't become a home any more.
     ThreadExiting,
-    /// The operating system refused to wait for events. The runtime is still usable, should the cause pass.
+    /// The operating system refused to wait for events: the runtime is still usable, should the cause pass. Or, of the free
+    /// [`block_on`](crate::block_on), it refused the descriptors of a new one.
     Io(io::Error),
 }
 
@@ -55,7 +56,7 @@ impl fmt::Display for RunError {
             ),
             Self::Forked => forked(f),
             Self::ThreadExiting => thread_exiting(f),
-            Self::Io(error) => write!(f, "the event base could not wait: {error}"),
+            Self::Io(error) => write!(f, "the event base could not be made, or could not wait: {error}"),
         }
     }
 }

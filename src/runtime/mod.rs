@@ -12,7 +12,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `runtime.rs`, `builder.rs`, `spawner.rs`, `shutdown.rs`, `signals.rs` | the handles |
+//! | `runtime.rs`, `block_on.rs`, `builder.rs`, `spawner.rs`, `shutdown.rs`, `signals.rs` | the handles |
 //! | `shared.rs`, `binding.rs`, `once.rs`, `bell.rs` | what all threads share; who is home; how home is told of a stop |
 //! | `standing.rs` | one look at who may do what to a runtime from here, for every call that has to know |
 //! | `context.rs` | what a thread knows of its runtimes |
@@ -22,6 +22,7 @@
 
 mod bell;
 mod binding;
+mod block_on;
 mod builder;
 mod close;
 pub(crate) mod context;
@@ -49,6 +50,7 @@ mod wait;
 mod models;
 
 pub(crate) use crate::executor::coop;
+pub use block_on::block_on;
 pub use builder::Builder;
 pub use embedded::Embedded;
 pub use error::{RunError, SpawnError, SpawnErrorKind, WaitError};

@@ -1,6 +1,13 @@
-//! Tasks: who they are.
+//! Tasks: who they are, sets of them, and values of their own.
+
+mod join_set;
+mod task_local;
 
 pub use crate::executor::Id;
+pub use join_set::JoinSet;
+#[doc(hidden)]
+pub use task_local::Slot as __Slot;
+pub use task_local::{AccessError, LocalKey, TaskLocalFuture};
 
 use crate::executor;
 

@@ -132,6 +132,18 @@ impl Interval {
     }
 
     /// As [`tick`](Interval::tick), for futures written by hand.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::{future::poll_fn, time::Duration};
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let mut ticks = evbase::time::interval(Duration::from_millis(2));
+    /// let first = runtime.block_on(poll_fn(|cx| ticks.poll_tick(cx)))?;
+    /// assert!(first.elapsed() < Duration::from_secs(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
         ready!(Pin::new(&mut self.sleep).poll(cx));
         let planned = self.sleep.deadline();
@@ -190,6 +202,23 @@ impl Interval {
     }
 
     /// Plans the next tick for now.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// runtime.block_on(async {
+    ///     let hour = Duration::from_secs(3600);
+    ///     let mut polling = evbase::time::interval(hour);
+    ///     polling.tick().await;
+    ///     // Somebody can't wait. The ones after it come an hour later each.
+    ///     polling.reset_immediately();
+    ///     assert!(polling.tick().await <= Instant::now());
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reset_immediately(&mut self) {
         self.reset_at(Instant::now());
     }

@@ -7,7 +7,8 @@ use std::sync::Mutex;
 use evbase::io::AsyncFd;
 use evbase::time::{Interval, Sleep};
 use evbase::{
-    AbortHandle, Builder, Embedded, JoinHandle, LocalSpawner, Runtime, Shutdown, Spawner, Terminated, WaitHook,
+    AbortHandle, AbortOnDrop, Builder, Embedded, JoinHandle, JoinSet, LocalSpawner, Runtime, Shutdown, Spawner,
+    Terminated, WaitHook,
 };
 
 use crate::support::alone;
@@ -66,6 +67,8 @@ fn handles_may_be_used_after_a_panic() {
         is_unwind_safe!(JoinHandle<u8>),
         is_unwind_safe!(&'static JoinHandle<u8>),
         is_unwind_safe!(AbortHandle),
+        is_unwind_safe!(AbortOnDrop<u8>),
+        is_unwind_safe!(JoinSet<u8>),
         is_unwind_safe!(Sleep),
         is_unwind_safe!(Interval),
         is_unwind_safe!(AsyncFd<std::fs::File>),

@@ -20,11 +20,12 @@ use evbase::net::{
     Incoming, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, TcpListener, TcpStream, ToSocketAddrs, UCred,
     UdpSocket, UnixDatagram, UnixListener, UnixStream, WriteHalf,
 };
+use evbase::task::{AccessError, LocalKey, TaskLocalFuture};
 use evbase::time::{Elapsed, Interval, MissedTickBehavior, Sleep, Timeout};
 use evbase::{
-    AbortHandle, Builder, Cause, Embedded, EnterGuard, JoinError, JoinHandle, LocalSpawner, Metrics, Priority, Report,
-    Requested, RunError, Runtime, Shutdown, SignalGuard, SpawnError, SpawnErrorKind, Spawner, Terminated, Turn, Wait,
-    WaitError, WaitHook, base,
+    AbortHandle, AbortOnDrop, Builder, Cause, Embedded, EnterGuard, JoinError, JoinHandle, JoinSet, LocalSpawner,
+    Metrics, Priority, Report, Requested, RunError, Runtime, Shutdown, SignalGuard, SpawnError, SpawnErrorKind,
+    Spawner, Terminated, Turn, Wait, WaitError, WaitHook, base,
 };
 use futures::Stream;
 use futures::future::FusedFuture;
@@ -112,6 +113,25 @@ fn a_join_handle_crosses_threads_iff_the_output_does() {
     send::<AbortHandle>();
     sync::<AbortHandle>();
     clone::<AbortHandle>();
+    send::<AbortOnDrop<SendOnly>>();
+    never!(AbortOnDrop<Rc<()>>: Send);
+    unpin::<AbortOnDrop<PhantomPinned>>();
+    send::<JoinSet<SendOnly>>();
+    never!(JoinSet<Rc<()>>: Send);
+    unpin::<JoinSet<PhantomPinned>>();
+}
+
+#[test]
+fn a_task_local_and_its_scope_cross_threads_as_their_contents_do() {
+    evbase::task_local!(static CELL: SendOnly);
+    evbase::task_local!(static COUNTED: Rc<()>);
+    sync::<LocalKey<Rc<()>>>();
+    is_send(&CELL.scope(Cell::new(1), async {}));
+    let _of_this_thread = COUNTED.scope(Rc::new(()), async {});
+    never!(TaskLocalFuture<Rc<()>, std::future::Ready<()>>: Send);
+    never!(TaskLocalFuture<u8, PhantomPinned>: Unpin);
+    error::<AccessError>();
+    copy::<AccessError>();
 }
 
 #[test]
@@ -413,6 +433,13 @@ fn the_calls_have_the_promised_signatures() {
     let _: fn(&JoinHandle<Nothing>) -> bool = JoinHandle::is_finished;
     type Joined = Result<Nothing, JoinError>;
     let _: fn(JoinHandle<Nothing>) -> Result<Joined, WaitError> = JoinHandle::wait;
+    let _: fn(JoinHandle<Nothing>) -> AbortOnDrop<Nothing> = JoinHandle::abort_on_drop;
+    let _: fn(AbortOnDrop<Nothing>) -> JoinHandle<Nothing> = AbortOnDrop::detach;
+    let _: fn(&mut JoinSet<Nothing>, JoinHandle<Nothing>) -> AbortHandle = JoinSet::insert;
+    let _: fn(&mut JoinSet<Nothing>) -> Option<Joined> = JoinSet::try_join_next;
+    let _: fn(&mut JoinSet<Nothing>, &mut Context<'_>) -> Poll<Option<Joined>> = JoinSet::poll_join_next;
+    let _: fn(&JoinSet<Nothing>) -> usize = JoinSet::len;
+    let _: fn(&mut JoinSet<Nothing>) = JoinSet::detach_all;
     let _: fn(&AbortHandle) = AbortHandle::abort;
     let _: fn(&AbortHandle) -> bool = AbortHandle::is_finished;
     let _: [fn(&JoinError) -> bool; 2] = [JoinError::is_cancelled, JoinError::is_panic];
@@ -487,6 +514,25 @@ fn the_generic_calls_ask_for_no_more_than_was_promised() {
     }
     fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> impl Future<Output = T> + Send + Unpin {
         evbase::unblock(work)
+    }
+    fn block_on_free<F: Future>(future: F) -> Result<F::Output, RunError> {
+        evbase::block_on(future)
+    }
+    async fn set<T: 'static>(tasks: &mut JoinSet<T>, future: impl Future<Output = T> + 'static) {
+        let _: AbortHandle = tasks.spawn_local(future);
+        let _: Option<Result<T, JoinError>> = tasks.join_next().await;
+        tasks.abort_all();
+        tasks.shutdown().await;
+    }
+    fn set_from_abroad<T: Send + 'static>(
+        tasks: &mut JoinSet<T>,
+        future: impl Future<Output = T> + Send + 'static,
+        spawner: &Spawner,
+    ) -> AbortHandle {
+        tasks.spawn_on(future, spawner)
+    }
+    async fn all<T>(tasks: JoinSet<T>) -> Vec<T> {
+        tasks.join_all().await
     }
     fn timeout<F: Future>(limit: Duration, future: F) -> impl Future<Output = Result<F::Output, Elapsed>> {
         evbase::time::timeout(limit, future)

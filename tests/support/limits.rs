@@ -48,3 +48,28 @@ pub(crate) fn limit_descriptors(most: usize) -> usize {
         before as usize
     }
 }
+
+/// Lets the process have that much more memory than it has, and no thread's stack then; says what the limit was.
+pub(crate) fn limit_address_space(more: usize) -> libc::rlim_t {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = statm.split(' ').next().unwrap().parse().unwrap();
+    // SAFETY: takes no pointer.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+    limit_address_space_to((pages * page + more) as libc::rlim_t)
+}
+
+/// Sets the soft limit of the address space, and says what it was.
+pub(crate) fn limit_address_space_to(most: libc::rlim_t) -> libc::rlim_t {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls read or write the local for their length.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_AS, &mut limit), 0);
+        let before = limit.rlim_cur;
+        limit.rlim_cur = most.min(limit.rlim_max);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &limit), 0);
+        before
+    }
+}

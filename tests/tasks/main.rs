@@ -3,15 +3,19 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod abort_on_drop;
+mod block_on;
 #[cfg(feature = "net")]
 mod budget;
 mod fairness;
 mod ids;
 mod join_handle;
+mod join_set;
 mod large_futures;
 mod no_lost_wakeups;
 mod priorities;
 mod spawner;
+mod task_local;
 #[cfg(feature = "unblock")]
 mod unblock;
 mod user_code_comes_back;
