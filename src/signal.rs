@@ -48,8 +48,8 @@ use crate::runtime::{Direction, Handlers, context, coop};
 ///
 /// # Panics
 ///
-/// Polled outside of a runtime, in the child of a fork, or if the kernel refuses to watch its descriptor (out of memory, or out of
-/// descriptors when it moves to another loop).
+/// Polled outside of a runtime or while that closes, in the child of a fork, or if the kernel refuses to watch its descriptor (out
+/// of memory, or out of descriptors when it moves to another loop).
 ///
 /// # Examples
 ///

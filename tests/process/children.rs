@@ -64,7 +64,10 @@ fn output_is_captured_unless_something_else_was_said() {
             assert_eq!((&output.stdout[..], &output.stderr[..]), (&b""[..], &b"err\n"[..]));
         }
         // What `output` asked for was for that child only.
-        assert!(command.stdin(Stdio::null()).spawn().unwrap().stderr.is_none());
+        let mut command = Command::new("true");
+        command.output().await.unwrap();
+        let child = command.spawn().unwrap();
+        assert!(child.stdin.is_none() && child.stdout.is_none() && child.stderr.is_none());
     });
 }
 

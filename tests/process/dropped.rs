@@ -219,6 +219,40 @@ fn a_child_of_somebody_elses_is_never_reaped() {
     });
 }
 
+/// A future of a child, stopped after its first poll or dropped half-way, with its pipes and with what it has read.
+#[test]
+fn a_future_that_is_dropped_half_way_leaves_no_child_and_no_descriptor() {
+    rounds_alone(200, |round| {
+        let before = open_descriptors().len();
+        let runtime = Builder::new().start("home").unwrap();
+        let task = runtime.spawner().spawn(async move {
+            let mut command = Command::new("sh");
+            command.args(["-c", "echo text; exec cat"]).kill_on_drop(true);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            match round % 3 {
+                0 => drop(command.output().await),
+                1 => drop(command.status().await),
+                _ => drop(command.spawn().unwrap().wait().await),
+            }
+            endless().kill_on_drop(true).output().await
+        });
+        for _ in 0..round % 50 {
+            thread::yield_now();
+        }
+        thread::scope(|scope| {
+            scope.spawn(|| task.abort());
+            if round % 2 == 0 {
+                scope.spawn(|| runtime.shutdown_handle().request_now());
+            }
+        });
+        until(|| task.is_finished());
+        until(|| children() == Children::None);
+        drop(task);
+        drop(runtime);
+        until(|| open_descriptors().len() == before);
+    });
+}
+
 #[test]
 fn where_sigchld_is_ignored_the_kernel_reaps_and_that_stays_so() {
     alone(|| {
