@@ -342,23 +342,31 @@ pub(crate) fn calls_that_drive_in_between_leave_the_descriptor_right(host: &mut 
     assert_eq!(host.serve(&embedded, &|| false, Duration::from_millis(20)), 0);
 }
 
+/// Gives the names of all scenarios to a macro, after what that is given here.
+macro_rules! all_scenarios {
+    ($then:ident! $($given:tt)*) => {
+        $then! { $($given)*
+            five_sleeps_take_few_turns_and_no_timer_of_the_hosts
+            a_foreign_spawn_runs_in_two_turns_at_most
+            what_home_does_between_turns_is_seen_at_once
+            a_sleep_that_is_reset_between_turns_fires_on_time
+            a_thousand_yields_take_sixteen_turns_and_a_socket_is_served_meanwhile
+            an_idle_runtime_never_wakes_its_host
+            a_drop_abroad_is_closed_by_the_hosts_turns
+            a_storm_of_foreign_wakes_loses_none
+            grace_ends_by_the_descriptor_alone
+            calls_that_drive_in_between_leave_the_descriptor_right
+        }
+    };
+}
+
 /// Makes a test of each scenario, with that host.
 macro_rules! in_every_host {
     ($($host:ident: $make:expr),+ $(,)?) => { $(
         mod $host {
             use super::*;
-            $crate::scenarios::tests_with!($make,
-                five_sleeps_take_few_turns_and_no_timer_of_the_hosts
-                a_foreign_spawn_runs_in_two_turns_at_most
-                what_home_does_between_turns_is_seen_at_once
-                a_sleep_that_is_reset_between_turns_fires_on_time
-                a_thousand_yields_take_sixteen_turns_and_a_socket_is_served_meanwhile
-                an_idle_runtime_never_wakes_its_host
-                a_drop_abroad_is_closed_by_the_hosts_turns
-                a_storm_of_foreign_wakes_loses_none
-                grace_ends_by_the_descriptor_alone
-                calls_that_drive_in_between_leave_the_descriptor_right
-            );
+            use $crate::scenarios::{all_scenarios, tests_with};
+            all_scenarios!(tests_with! $make,);
         }
     )+ };
 }
@@ -372,4 +380,4 @@ macro_rules! tests_with {
     )+ };
 }
 
-pub(crate) use {in_every_host, tests_with};
+pub(crate) use {all_scenarios, in_every_host, tests_with};
