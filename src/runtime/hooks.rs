@@ -278,7 +278,6 @@ impl Runtime {
     /// use std::rc::Rc;
     /// use std::time::{Duration, Instant};
     ///
-    /// /// For instance libuv, with `uv_backend_timeout` and `uv_run(loop, UV_RUN_NOWAIT)`.
     /// struct Guest {
     ///     timer: Instant,
     ///     fired: bool,
@@ -307,6 +306,12 @@ impl Runtime {
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// For libuv, the first hook gives `at_most` the `uv_backend_timeout`, after `uv_update_time`, and only if `uv_loop_alive`: the timeout
+    /// of a loop that has nothing to wait for is zero. The second one calls `uv_run(loop, UV_RUN_NOWAIT)`. A task waits for
+    /// [`readable`](crate::io::AsyncFd::readable) of a duplicate of `uv_backend_fd`, and clears that, again and again. And since libuv takes
+    /// what has come a part at a time, and the rest is no new edge, the first hook also asks `poll(2)` whether the descriptor is still
+    /// readable, and then calls the sleep off.
     ///
     /// Other uses: `wayland-client`'s `prepare_read` before the sleep and `read` after it; Python's global interpreter lock, which
     /// is released before and taken again after it, so that other Python threads run while home sleeps.

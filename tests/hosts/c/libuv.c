@@ -92,6 +92,9 @@ int libuv_guest_fd(const struct guest *guest)
 /* In milliseconds; -1: without end. */
 int libuv_guest_timeout(struct guest *guest)
 {
+    /* The timeout of a loop that has nothing to wait for is 0: it would end at once. */
+    if (!uv_loop_alive(&guest->loop))
+        return -1;
     uv_update_time(&guest->loop);
     return uv_backend_timeout(&guest->loop);
 }
