@@ -55,6 +55,8 @@
 //! |---|---|---|
 //! | `net` | yes | TCP, UDP and Unix sockets, over mio's; needs `unblock` for name look-ups |
 //! | `unblock` | yes | [`unblock()`], through the `blocking` crate |
+//! | `hyper` | no | HTTP/1 and HTTP/2: hyper's executors, timer and I/O on the loop; needs `net` |
+//! | `tokio` | no | tokio's `AsyncRead` and `AsyncWrite` for sockets, a child's pipes and [`io::AsyncFd`]; nothing of its runtime |
 //!
 //! # Platforms
 //!
@@ -63,6 +65,8 @@
 
 pub mod base;
 mod executor;
+#[cfg(feature = "hyper")]
+pub mod hyper;
 pub mod io;
 #[cfg(feature = "net")]
 pub mod net;
@@ -72,6 +76,8 @@ pub mod signal;
 mod sync;
 pub mod task;
 pub mod time;
+#[cfg(feature = "tokio")]
+mod tokio;
 #[cfg(feature = "unblock")]
 mod unblock;
 

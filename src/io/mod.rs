@@ -5,6 +5,8 @@ pub(crate) mod by_ref;
 mod error;
 mod ready_guard;
 mod registration;
+#[cfg(any(feature = "hyper", feature = "tokio"))]
+mod uninit;
 
 pub use crate::base::{Event as Ready, Interest};
 pub use async_fd::AsyncFd;

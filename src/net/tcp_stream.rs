@@ -47,7 +47,7 @@ use crate::runtime::Direction;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct TcpStream {
-    fd: AsyncFd<mio::net::TcpStream>,
+    pub(crate) fd: AsyncFd<mio::net::TcpStream>,
 }
 
 impl TcpStream {

@@ -45,7 +45,7 @@ use crate::io::{MOST_BUFFERS, MOST_BYTES};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct UnixStream {
-    fd: AsyncFd<mio::net::UnixStream>,
+    pub(crate) fd: AsyncFd<mio::net::UnixStream>,
 }
 
 impl UnixStream {

@@ -98,7 +98,7 @@ macro_rules! output_pipe {
         /// ```
         #[derive(Debug)]
         pub struct $name {
-            fd: AsyncFd<PipeReader>,
+            pub(crate) fd: AsyncFd<PipeReader>,
         }
 
         impl $name {

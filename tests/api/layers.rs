@@ -72,7 +72,16 @@ fn the_runtime_knows_no_adapter() {
 #[test]
 fn the_adapters_know_the_runtime_and_no_executor() {
     assert_knows(
-        &["io", "time", "net", "process", "signal.rs", "unblock.rs"],
+        &[
+            "io",
+            "time",
+            "net",
+            "process",
+            "signal.rs",
+            "unblock.rs",
+            "hyper.rs",
+            "tokio.rs",
+        ],
         &["runtime", "base"],
         &["crate::executor"],
     );
