@@ -1,8 +1,9 @@
-//! The event base by itself, with no future in sight: a pipe, a timer, and a thread that notifies.
+//! The event base by itself, with no future in sight: a socket, a timer, and a thread that notifies.
 //!
 //! Run it with `cargo run --example base_alone`.
 
 use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,12 +11,12 @@ use evbase::base::{EventBase, Fired, Interest, Mode};
 
 fn main() -> io::Result<()> {
     // The payloads are ours to choose: here, a source carries its reader, and a timer a name.
-    let mut base: EventBase<io::PipeReader, &str> = EventBase::new()?;
+    let mut base: EventBase<UnixStream, &str> = EventBase::new()?;
     println!("waiting with {}", base.backend());
 
-    let (reader, mut writer) = io::pipe()?;
+    let (reader, mut writer) = UnixStream::pair()?;
     let fd = reader.try_clone()?;
-    let pipe = base.register(&fd, Interest::READABLE, Mode::Level, reader)?;
+    let socket = base.register(&fd, Interest::READABLE, Mode::Level, reader)?;
 
     let start = Instant::now();
     base.arm(start + Duration::from_millis(30), "the second timer");
@@ -29,8 +30,8 @@ fn main() -> io::Result<()> {
         notifier.notify()
     });
 
-    let mut end_of_pipe = false;
-    while !end_of_pipe || base.timers() > 0 {
+    let mut end_of_stream = false;
+    while !end_of_stream || base.timers() > 0 {
         let turned = base.turn(None, |fired| match fired {
             Fired::Source { event, payload, .. } => {
                 let mut bytes = [0; 64];
@@ -40,7 +41,7 @@ fn main() -> io::Result<()> {
                     start.elapsed(),
                     String::from_utf8_lossy(&bytes[..count])
                 );
-                end_of_pipe = count == 0;
+                end_of_stream = count == 0;
             }
             Fired::Timer { payload, .. } => println!("{:>5.1?}  {payload}", start.elapsed()),
             _ => {}
@@ -48,9 +49,9 @@ fn main() -> io::Result<()> {
         if turned.notified {
             println!("{:>5.1?}  notified", start.elapsed());
         }
-        if end_of_pipe {
+        if end_of_stream {
             // Deregister, then close. The payload comes back.
-            base.deregister(pipe);
+            base.deregister(socket);
         }
     }
     abroad.join().expect("the thread doesn't panic")

@@ -4,6 +4,7 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     thread::spawn(move || drop(spawner.spawn(tick("a task from another thread"))));
 
     // The host's own descriptor.
-    let (mut keys, mut keyboard) = io::pipe()?;
+    let (mut keys, mut keyboard) = UnixStream::pair()?;
     thread::spawn(move || {
         for key in b"evbase" {
             thread::sleep(Duration::from_millis(130));

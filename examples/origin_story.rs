@@ -4,7 +4,7 @@
 //! what it likes: all of it is a message to A, which does the work.
 
 use std::future::pending;
-use std::io;
+use std::os::unix::net::UnixStream;
 use std::thread;
 
 use evbase::Builder;
@@ -19,19 +19,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let spawner = runtime.spawner();
     let shutdown = runtime.shutdown_handle();
 
-    // event_add: watch a pipe that nobody will ever write to.
-    let (reader, _writer) = io::pipe()?;
+    // event_add: watch a socket that nobody will ever write to.
+    let (reader, _writer) = UnixStream::pair()?;
     let watch = spawner.spawn(async move {
-        let pipe = AsyncFd::new(reader)?;
-        let _freed = Freed("the watched pipe");
-        pipe.readable().await.map(drop)
+        let socket = AsyncFd::new(reader)?;
+        let _freed = Freed("the watched socket");
+        socket.readable().await.map(drop)
     });
     spawner.spawn_with(|| async {
         let _freed = Freed("a task that waits for ever");
         pending::<()>().await
     });
 
-    // Tasks run in the order of their spawning: when this one is done, A watches the pipe, and sleeps again.
+    // Tasks run in the order of their spawning: when this one is done, A watches the socket, and sleeps again.
     spawner.spawn(async {}).wait()??;
 
     // event_del, while A waits for it.

@@ -599,9 +599,7 @@ impl<S, T> EventBase<S, T> {
                 continue;
             }
             let key = Key::from_token(token);
-            if let Some(source) = self.sources.get_mut(key)
-                && !source.detached
-            {
+            if let Some(source) = self.sources.get_mut(key).filter(|source| !source.detached) {
                 turned.events += 1;
                 handler(Fired::Source {
                     key,

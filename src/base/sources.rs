@@ -125,10 +125,9 @@ impl<S> Sources<S> {
     ///
     /// The kernel has accepted the number by now, so it is one of an open descriptor, and small.
     pub(super) fn insert(&mut self, key: Key, source: Source<S>) {
-        if let Some((old, _)) = self.by_fd(source.fd)
-            && let Some(old) = self.get_mut(old)
-        {
-            old.detached = true;
+        let older = self.by_fd(source.fd).map(|(older, _)| older);
+        if let Some(older) = older.and_then(|older| self.get_mut(older)) {
+            older.detached = true;
         }
         self.set_index(source.fd, key.index);
         let stamp = key.stamp;

@@ -336,11 +336,11 @@ impl<T> Wheel<T> {
     fn wake_of(&mut self, level: usize, digit: usize) -> u64 {
         let bit = 1 << digit;
         let slot = level * SLOTS + digit;
-        if self.dirty[level] & bit != 0
-            && let Some((earliest, wake)) = self.first_of(self.slots[slot].head)
-        {
-            (self.slots[slot].earliest, self.slots[slot].wake) = (earliest, wake);
-            self.dirty[level] &= !bit;
+        if self.dirty[level] & bit != 0 {
+            if let Some((earliest, wake)) = self.first_of(self.slots[slot].head) {
+                (self.slots[slot].earliest, self.slots[slot].wake) = (earliest, wake);
+                self.dirty[level] &= !bit;
+            }
         }
         self.slots[slot].wake
     }

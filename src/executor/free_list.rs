@@ -143,12 +143,13 @@ impl FreeList {
     pub(super) unsafe fn keep(&self, block: NonNull<BlockHeader>, layout: Layout, shared: &SharedFreeList) {
         let classes = &mut *self.0.borrow_mut();
         let class = class(layout);
-        if let Some(class) = class
-            && shared.wanted.load(Relaxed)
-        {
-            shared.refill(class, classes);
-        }
-        if class.is_none_or(|class| !classes.put(class, block)) {
+        let kept = class.is_some_and(|class| {
+            if shared.wanted.load(Relaxed) {
+                shared.refill(class, classes);
+            }
+            classes.put(class, block)
+        });
+        if !kept {
             // SAFETY: the caller's promise.
             unsafe { deallocate(block, layout) };
         }

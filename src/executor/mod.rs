@@ -227,9 +227,8 @@ impl Executor {
     /// Delivers the messages that were taken, while `go_on` says so. (A delivery may call this; each message is delivered once.)
     fn deliver_taken(&self, go_on: impl Fn() -> bool) {
         while !self.messages.reverse_some() {}
-        while go_on()
-            && let Some(message) = self.messages.pop()
-        {
+        while go_on() {
+            let Some(message) = self.messages.pop() else { break };
             message.deliver(self);
         }
     }

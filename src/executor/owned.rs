@@ -80,7 +80,7 @@ impl Owned {
         self.free = Some(slot);
         self.len -= 1;
         // Looking now and then is enough.
-        if self.len.is_multiple_of(KEPT / 8) {
+        if self.len % (KEPT / 8) == 0 {
             self.compact_if_sparse();
         }
         // SAFETY: the table had a reference to the task, and is at home as the `LocalTask` is that it got it from.

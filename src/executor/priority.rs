@@ -57,18 +57,18 @@ impl Levels {
     /// The task whose turn it is; `normal` are those of normal priority.
     pub(super) fn pop(&mut self, normal: &mut VecDeque<NonNull<Header>>) -> Option<NonNull<Header>> {
         let no_lower_waits = normal.is_empty() && self.low.is_empty();
-        if (self.high_in_a_row < MOST_IN_A_ROW || no_lower_waits)
-            && let Some(task) = self.high.pop_front()
-        {
-            self.high_in_a_row = self.high_in_a_row.saturating_add(1);
-            return Some(task);
+        if self.high_in_a_row < MOST_IN_A_ROW || no_lower_waits {
+            if let Some(task) = self.high.pop_front() {
+                self.high_in_a_row = self.high_in_a_row.saturating_add(1);
+                return Some(task);
+            }
         }
         self.high_in_a_row = 0;
-        if (self.normal_in_a_row < MOST_IN_A_ROW || self.low.is_empty())
-            && let Some(task) = normal.pop_front()
-        {
-            self.normal_in_a_row = self.normal_in_a_row.saturating_add(1);
-            return Some(task);
+        if self.normal_in_a_row < MOST_IN_A_ROW || self.low.is_empty() {
+            if let Some(task) = normal.pop_front() {
+                self.normal_in_a_row = self.normal_in_a_row.saturating_add(1);
+                return Some(task);
+            }
         }
         self.normal_in_a_row = 0;
         self.low.pop_front()

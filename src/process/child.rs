@@ -198,10 +198,10 @@ const READ_AT_ONCE: usize = 1024;
 /// The results of both futures, which run at the same time.
 async fn both<A: Future, B: Future>(one: A, other: B) -> (A::Output, B::Output) {
     fn poll<F: Future>(future: Pin<&mut F>, result: &mut Option<F::Output>, cx: &mut Context<'_>) {
-        if result.is_none()
-            && let Poll::Ready(output) = future.poll(cx)
-        {
-            *result = Some(output);
+        if result.is_none() {
+            if let Poll::Ready(output) = future.poll(cx) {
+                *result = Some(output);
+            }
         }
     }
     let (mut one, mut other) = (pin!(one), pin!(other));

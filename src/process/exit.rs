@@ -14,12 +14,11 @@ use crate::signal::Signals;
 // * `open(pid: u32) -> io::Result<Option<ExitFd>>`, for a child that nobody has reaped. `None`: it is ending right now, and waiting
 //   for it takes no time.
 // * `reap(&self, child: &mut std::process::Child) -> io::Result<Option<ExitStatus>>` doesn't wait for a child that has not ended.
-cfg_select! {
-    target_os = "linux" => {
+cfg_if::cfg_if! {
+    if #[cfg(target_os = "linux")] {
         mod pidfd;
         pub(super) use pidfd::ExitFd;
-    }
-    _ => {
+    } else {
         mod kqueue;
         pub(super) use kqueue::ExitFd;
     }

@@ -41,7 +41,7 @@ pub(super) fn adopt(pid: u32) {
         return;
     }
     let orphans = list();
-    orphans.insert(pid.cast_signed());
+    orphans.insert(pid as libc::pid_t);
     // It may have ended before it was there to be found.
     orphans.reap();
 }
@@ -50,9 +50,8 @@ fn list() -> &'static Orphans {
     let mut current = ORPHANS.load(Acquire);
     loop {
         // SAFETY: what is stored there is leaked.
-        if let Some(orphans) = unsafe { current.as_ref() }
-            && !orphans.birth.is_child()
-        {
+        let orphans = unsafe { current.as_ref() };
+        if let Some(orphans) = orphans.filter(|orphans| !orphans.birth.is_child()) {
             return orphans;
         }
         let new = Box::leak(Box::new(Orphans {

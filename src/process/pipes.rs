@@ -1,6 +1,7 @@
 //! The pipes to and from a child.
 
-use std::io::{self, IoSlice, PipeReader, PipeWriter};
+use std::fs::File;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::process::Stdio;
@@ -19,16 +20,16 @@ use crate::io::set_nonblocking;
 #[derive(Debug)]
 pub struct ChildStdin {
     /// `None` once it is closed.
-    fd: Option<AsyncFd<PipeWriter>>,
+    fd: Option<AsyncFd<File>>,
 }
 
 impl ChildStdin {
     pub(super) fn new(pipe: impl Into<OwnedFd>) -> io::Result<Self> {
-        let fd = AsyncFd::new(PipeWriter::from(pipe.into()))?;
+        let fd = AsyncFd::new(File::from(pipe.into()))?;
         Ok(Self { fd: Some(fd) })
     }
 
-    fn open(&self) -> io::Result<&AsyncFd<PipeWriter>> {
+    fn open(&self) -> io::Result<&AsyncFd<File>> {
         self.fd.as_ref().ok_or_else(closed)
     }
 }
@@ -98,12 +99,12 @@ macro_rules! output_pipe {
         /// ```
         #[derive(Debug)]
         pub struct $name {
-            pub(crate) fd: AsyncFd<PipeReader>,
+            pub(crate) fd: AsyncFd<File>,
         }
 
         impl $name {
             pub(super) fn new(pipe: impl Into<OwnedFd>) -> io::Result<Self> {
-                let fd = AsyncFd::new(PipeReader::from(pipe.into()))?;
+                let fd = AsyncFd::new(File::from(pipe.into()))?;
                 Ok(Self { fd })
             }
         }

@@ -45,10 +45,10 @@ impl Reaper {
         // Not looked at under the lock.
         let taken = mem::take(&mut *self.0.lock());
         let waker = Waker::from(self.clone());
-        if let Some(mut dropped) = taken
-            && dropped.still_runs(&mut Context::from_waker(&waker))
-        {
-            *self.0.lock() = Some(dropped);
+        if let Some(mut dropped) = taken {
+            if dropped.still_runs(&mut Context::from_waker(&waker)) {
+                *self.0.lock() = Some(dropped);
+            }
         }
     }
 }

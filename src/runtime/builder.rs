@@ -209,9 +209,9 @@ fn be_home(shared: &Arc<Shared>, bound: &mpsc::SyncSender<Result<(), RunError>>)
     };
     let _ = bound.send(Ok(()));
     // If the kernel refuses to wait, the thread ends, and its guard closes the runtime.
-    if let Err(RunError::Io(error)) = home.drive(Goal::default())
-        && let Some(code) = error.raw_os_error()
-    {
-        let _ = shared.wait_error.set(code);
+    if let Err(RunError::Io(error)) = home.drive(Goal::default()) {
+        if let Some(code) = error.raw_os_error() {
+            let _ = shared.wait_error.set(code);
+        }
     }
 }

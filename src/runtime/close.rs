@@ -52,9 +52,7 @@ impl Home {
     /// Home has seen these stops: with the first one, the grace period begins, and those who wait for `requested` are woken.
     pub(super) fn see(&self, stops: Stops) {
         self.set_seen(stops);
-        if let Life::Bound = self.life()
-            && stops.requested()
-        {
+        if stops.requested() && matches!(self.life(), Life::Bound) {
             let grace_ends = from_now(self.shared().settings.grace);
             self.set_life(Life::Stopping { grace_ends });
             self.shared().stopping.set(());

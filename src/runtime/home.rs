@@ -68,6 +68,9 @@ pub(super) enum Life {
 pub(super) trait RootFuture: Root {
     /// Drops the future; it must not panic.
     fn discard(&mut self);
+
+    /// What the executor polls. (Rust upcasts by itself from 1.86 on.)
+    fn as_root(&mut self) -> &mut dyn Root;
 }
 
 /// What ends a loop, besides the end of the runtime.
@@ -293,7 +296,7 @@ impl Home {
                 return Ok(Exit::TimedOut);
             }
             let root = match &mut goal.root {
-                Some(root) if root_alive => Some(&mut **root as &mut dyn Root),
+                Some(root) if root_alive => Some(root.as_root()),
                 _ => None,
             };
             match self.pass(seen, earlier(grace, rest), root) {

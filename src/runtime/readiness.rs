@@ -206,15 +206,15 @@ impl Readiness {
     pub(super) fn wait(&mut self, direction: Direction, waiter: &mut Waiter<'_>, waker: Waker) -> Leftover {
         let mut leftover = Leftover::default();
         let side = &mut self.sides[direction as usize];
-        if let Waiter::Future(Some(key)) = waiter
-            && key.tick == side.tick
-        {
-            leftover.replaced = match (key.index, &mut self.more) {
-                (FIRST, _) => side.first.replace(waker),
-                (index, Some(more)) => more[direction as usize].futures[index as usize - 1].replace(waker),
-                (_, None) => unreachable!("evbase: a waiter that isn't the first has no memory"),
-            };
-            return leftover;
+        if let Waiter::Future(Some(key)) = waiter {
+            if key.tick == side.tick {
+                leftover.replaced = match (key.index, &mut self.more) {
+                    (FIRST, _) => side.first.replace(waker),
+                    (index, Some(more)) => more[direction as usize].futures[index as usize - 1].replace(waker),
+                    (_, None) => unreachable!("evbase: a waiter that isn't the first has no memory"),
+                };
+                return leftover;
+            }
         }
         if let (Waiter::Poller, Some(more)) = (&*waiter, &mut self.more) {
             let pollers = &mut more[direction as usize].pollers;

@@ -427,4 +427,8 @@ impl<F: Future> RootFuture for BlockedOn<'_, F> {
     fn discard(&mut self) {
         catch_panic::run(|| self.future.set(None));
     }
+
+    fn as_root(&mut self) -> &mut dyn Root {
+        self
+    }
 }

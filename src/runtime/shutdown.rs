@@ -349,10 +349,10 @@ impl Terminated {
                 if context::inside_loop() && !self.shared.stops().requested() {
                     context::listen_for(&self.shared);
                 }
-                if self.shared.stops().requested()
-                    && let Ok(home) = Home::bind(&self.shared)
-                {
-                    home.close_in_passing();
+                if self.shared.stops().requested() {
+                    if let Ok(home) = Home::bind(&self.shared) {
+                        home.close_in_passing();
+                    }
                 }
             }
             // Home sees its stops itself, or will never run again.

@@ -71,8 +71,9 @@ impl<T> JoinHandle<T> {
             Standing::Exiting => return Err(WaitError::ThreadExiting),
         };
         context::sweep(Some(shared));
+        let is_finished = || self.is_finished();
         let goal = Goal {
-            until: Some(&|| self.is_finished()),
+            until: Some(&is_finished),
             ..Goal::default()
         };
         match home.drive(goal) {
@@ -164,8 +165,9 @@ fn block_on<F: Future + Unpin>(future: &mut F, deadline: Option<Instant>) -> Res
         }
         if let Some(home) = context::due(None) {
             // Its grace period ends early when the future is woken. Stops of the other runtimes are heard meanwhile.
+            let is_woken = || sleeper.woken.load(Acquire);
             let goal = Goal {
-                until: Some(&|| sleeper.woken.load(Acquire)),
+                until: Some(&is_woken),
                 deadline,
                 ..Goal::default()
             };

@@ -155,10 +155,10 @@ impl Sleep {
                 self.timer = Timer::Remote(Some(RemoteTimer::new(owner, key)));
             }
         }
-        if let Timer::Remote(Some(timer)) = &self.timer
-            && !timer.reset(deadline)
-        {
-            self.timer = Timer::NONE;
+        if let Timer::Remote(Some(timer)) = &self.timer {
+            if !timer.reset(deadline) {
+                self.timer = Timer::NONE;
+            }
         }
     }
 
@@ -170,9 +170,7 @@ impl Sleep {
                  block_on or in a task"
             );
         };
-        if let Some(key) = self.timer.at(&home)
-            && home.has_fired(key)
-        {
+        if self.timer.at(&home).is_some_and(|key| home.has_fired(key)) {
             let for_the_last_deadline = matches!(self.timer, Timer::Local { .. });
             self.timer.disarm();
             // The base has read the clock: no need to do so here.

@@ -397,10 +397,10 @@ extern "C" fn accept4(fd: c_int, address: *mut sockaddr, len: *mut socklen_t, fl
 /// As `syscall`: not variadic.
 #[unsafe(no_mangle)]
 extern "C" fn fcntl(fd: c_int, command: c_int, argument: c_long) -> c_int {
-    if matches!(command, libc::F_GETFL | libc::F_SETFL)
-        && let Some(answer) = fault(Call::Flags)
-    {
-        return answer;
+    if matches!(command, libc::F_GETFL | libc::F_SETFL) {
+        if let Some(answer) = fault(Call::Flags) {
+            return answer;
+        }
     }
     // SAFETY: as in `forward`.
     unsafe { kernel()(libc::SYS_fcntl, fd, command, argument) as c_int }

@@ -140,10 +140,10 @@ fn home_exits_while_ten_threads_push() {
                                 break refused.into_inner();
                             }
                         }
-                        if n % 2 == 0
-                            && let Some(handle) = accepted.last()
-                        {
-                            handle.abort();
+                        if n % 2 == 0 {
+                            if let Some(handle) = accepted.last() {
+                                handle.abort();
+                            }
                         }
                         thread::yield_now();
                     };

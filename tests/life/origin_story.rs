@@ -26,13 +26,13 @@ fn started(round: usize) {
     aborted.abort();
     assert!(aborted.wait().unwrap().unwrap_err().is_cancelled());
     let shutdown = runtime.shutdown_handle();
-    if round.is_multiple_of(3) {
+    if round % 3 == 0 {
         shutdown.request();
     }
     until_parked_or_gone(tid);
     drop(runtime);
     let report = shutdown.terminated().wait().unwrap();
-    let cause = if round.is_multiple_of(3) {
+    let cause = if round % 3 == 0 {
         Cause::Requested
     } else {
         Cause::Dropped
@@ -166,7 +166,7 @@ fn a_hundred_thousand_runtimes_leave_nothing_behind() {
                 at_first = rest.zip(resident());
                 say(round, rest, resident());
             }
-            if round > 1000 && round.is_multiple_of(rounds / 10) {
+            if round > 1000 && round % (rounds / 10) == 0 {
                 let (now, kib) = (settled(at_first.map(|(held, _)| held)), resident());
                 say(round, now, kib);
                 if let Some((first, first_kib)) = at_first {

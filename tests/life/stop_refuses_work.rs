@@ -100,7 +100,7 @@ fn what_was_accepted_is_run_or_cancelled_and_every_handle_resolves() {
                                 return (handles, refused.into_inner());
                             }
                         }
-                        if handles.len().is_multiple_of(16) {
+                        if handles.len() % 16 == 0 {
                             thread::yield_now();
                         }
                     }

@@ -169,12 +169,12 @@ fn try_perform(world: &Arc<World>, op: &Op, place: Place) {
             }
         }
         Op::HalfClose(pair) => {
-            if let Some(pair) = world.pairs.get(pair)
-                && let Some(socket) = &*lock(&pair.theirs)
-            {
-                pair.touched.store(true, SeqCst);
-                pair.closed.store(true, SeqCst);
-                let _ = socket.shutdown(Half::Write);
+            if let Some(pair) = world.pairs.get(pair) {
+                if let Some(socket) = &*lock(&pair.theirs) {
+                    pair.touched.store(true, SeqCst);
+                    pair.closed.store(true, SeqCst);
+                    let _ = socket.shutdown(Half::Write);
+                }
             }
         }
         Op::ClosePeer(pair) => {

@@ -563,10 +563,10 @@ impl Maker {
         if self.forks && self.chance(4) {
             return Op::Fork;
         }
-        if self.chance(60)
-            && let Some(op) = self.themed_op(depth)
-        {
-            return op;
+        if self.chance(60) {
+            if let Some(op) = self.themed_op(depth) {
+                return op;
+            }
         }
         let slot = self.slot();
         match self.below(100) {

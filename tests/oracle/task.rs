@@ -151,7 +151,7 @@ pub(crate) fn spawn(world: &Arc<World>, spec: &Arc<TaskSpec>, how: How) -> Optio
     let handle = record.spawning(|| match how {
         How::Spawn => Some(spawner.spawn(Probed::new(world, spec, &record, ()))),
         How::SpawnLarge => {
-            let large: Large = [7; _];
+            let large: Large = [7; 600];
             Some(spawner.spawn(Probed::new(world, spec, &record, large)))
         }
         How::SpawnWith => Some(spawner.spawn_with(make())),

@@ -6,7 +6,7 @@ pub(crate) fn quiet_panics() {
     ONCE.call_once(|| {
         let loud = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            let on_purpose = info.payload_as_str().is_none_or(|text| text.contains("on purpose"));
+            let on_purpose = text_of(info.payload()).is_none_or(|text| text.contains("on purpose"));
             if !on_purpose {
                 loud(info);
             }
@@ -14,11 +14,13 @@ pub(crate) fn quiet_panics() {
     });
 }
 
+fn text_of(payload: &dyn std::any::Any) -> Option<&str> {
+    (payload.downcast_ref::<&str>().copied()).or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}
+
 /// What a panic said.
 pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
-    (payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "(no text)".to_owned())
+    text_of(payload).unwrap_or("(no text)").to_owned()
 }
 
 /// Runs code that is to panic, and gives what the panic said.

@@ -81,7 +81,9 @@ impl Queue {
             }
         };
         // Zero would disarm it.
-        let left = left.map_or(Duration::ZERO, |left| left.clamp(Duration::from_nanos(1), LONGEST_ALARM));
+        let left = left.map_or(Duration::ZERO, |left| {
+            left.clamp(Duration::from_nanos(1), LONGEST_ALARM)
+        });
         let setting = libc::itimerspec {
             it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
             it_value: libc::timespec {

@@ -81,17 +81,18 @@ pub(crate) struct Descriptor {
 
 impl AsFd for Descriptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.kqueue.as_ref().expect("evbase: it is there until the drop").as_fd()
+        self.kqueue
+            .as_ref()
+            .expect("evbase: it is there until the drop")
+            .as_fd()
     }
 }
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        if let Some(kqueue) = self.kqueue.take()
-            && self.birth.is_child()
-        {
+        if self.birth.is_child() {
             // Not inherited: the number is free, or another file's.
-            let _ = kqueue.into_raw_fd();
+            let _ = self.kqueue.take().map(OwnedFd::into_raw_fd);
         }
     }
 }
@@ -160,7 +161,9 @@ impl Queue {
         let units = left.min(LONGEST_WAIT).as_nanos().div_ceil(nanoseconds).max(1);
         alarm.0.flags = ADD | ONESHOT;
         alarm.0.fflags = unit;
-        alarm.0.data = units.try_into().unwrap_or_else(|_| unreachable!("evbase: the longest wait fits"));
+        alarm.0.data = units
+            .try_into()
+            .unwrap_or_else(|_| unreachable!("evbase: the longest wait fits"));
         self.submit(alarm)
     }
 

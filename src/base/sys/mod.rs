@@ -40,25 +40,23 @@ use std::os::fd::RawFd;
 use super::interest::{Interest, Mode};
 use super::sources;
 
-cfg_select! {
-    all(target_os = "linux", not(evbase_libkqueue)) => {
+cfg_if::cfg_if! {
+    if #[cfg(all(target_os = "linux", not(evbase_libkqueue)))] {
         mod epoll;
         pub(crate) use epoll::Descriptor;
         pub(super) use epoll::{KIND, Queue};
-    }
-    any(
+    } else if #[cfg(any(
         target_vendor = "apple",
         target_os = "freebsd",
         target_os = "netbsd",
         target_os = "openbsd",
         target_os = "dragonfly",
         evbase_libkqueue,
-    ) => {
+    ))] {
         mod kqueue;
         pub(crate) use kqueue::Descriptor;
         pub(super) use kqueue::{KIND, Queue};
-    }
-    _ => {
+    } else {
         compile_error!(
             "evbase has no event backend for this platform; it runs on Linux (epoll), and on macOS, FreeBSD, \
              NetBSD, OpenBSD and DragonFly (kqueue)"

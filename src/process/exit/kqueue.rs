@@ -77,11 +77,9 @@ impl AsFd for ExitFd {
 
 impl Drop for ExitFd {
     fn drop(&mut self) {
-        if let Some(kqueue) = self.kqueue.take()
-            && self.birth.is_child()
-        {
+        if self.birth.is_child() {
             // Not inherited: the number is free, or another file's.
-            let _ = kqueue.into_raw_fd();
+            let _ = self.kqueue.take().map(OwnedFd::into_raw_fd);
         }
     }
 }
