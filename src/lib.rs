@@ -48,6 +48,7 @@
 //! | signals | [`signal`]; as the end of a runtime: [`Shutdown::on_signals`] |
 //! | blocking work | [`unblock()`] |
 //! | the event base alone | [`base`] |
+//! | moving from tokio, smol or libevent; what to use beside it | [`guide`] |
 //!
 //! # Features
 //!
@@ -65,6 +66,8 @@
 
 pub mod base;
 mod executor;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 pub mod io;
