@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use evbase::io::AsyncFd;
 use evbase::time::{Sleep, sleep};
-use evbase::{Runtime, Spawner, yield_now};
+use evbase::{JoinSet, Runtime, Spawner, yield_now};
 
 use crate::support::{Random, alone, heap_bytes, limit_descriptors, poll_here};
 
@@ -213,5 +213,31 @@ fn twenty_thousand_waits_for_a_descriptor_that_were_given_up() {
                 .unwrap();
         }
         assert_gone(before);
+    });
+}
+
+#[test]
+fn a_set_of_tasks_that_was_large_gives_its_memory_back_while_one_stays() {
+    alone(|| {
+        let runtime = Runtime::new().unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.insert(runtime.spawn_local(pending()).unwrap());
+        runtime.turn(Some(Duration::ZERO)).unwrap();
+        let before = heap_bytes();
+        for _ in 0..2 {
+            runtime
+                .block_on(async {
+                    for _ in 0..30_000 {
+                        tasks.spawn_local(async {});
+                    }
+                    assert!(heap_bytes() - before > SOME);
+                    while tasks.len() > 1 {
+                        tasks.join_next().await.unwrap().unwrap();
+                    }
+                })
+                .unwrap();
+            runtime.turn(Some(Duration::ZERO)).unwrap();
+            assert_gone(before);
+        }
     });
 }
