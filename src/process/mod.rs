@@ -17,11 +17,12 @@
 //!
 //! It runs on, unless [`kill_on_drop`](Command::kill_on_drop) says otherwise, and leaves no zombie when it ends:
 //!
-//! * The loop that last awaited it, or else the one that was running where it was dropped, reaps it when it ends: at once in its
-//!   sleep, or when that loop next runs. No task is spent on it, and no grace period waits for it.
-//! * If there was no such loop, or that loop ends before the child, or the child could only be waited for by SIGCHLD, a handler of
+//! * The loop that last awaited it reaps it when it ends; if there was none, or that has closed, the loop that ran where it was
+//!   dropped. That loop is woken for it, or does it when it next runs. No task is spent on it, and no grace period waits for it.
+//! * If there was no such loop, or it closes before the child ends, or the child could only be waited for by SIGCHLD, a handler of
 //!   SIGCHLD reaps it, on whichever thread the kernel runs that. The handler is installed for the first such child, and stays. It
-//!   calls the handler that was there before, and interrupts system calls of the program as any handler does.
+//!   calls the handler that was there before, and interrupts system calls of the program as any handler does. (Where SIGCHLD is
+//!   ignored, the kernel reaps, and no handler is installed.)
 //! * A process that ends leaves its children to `init`, as ever.
 //!
 //! In the child of a `fork`, a `Child` of the parent's answers with errors, and its drop neither kills nor reaps.

@@ -8,27 +8,36 @@ use parking_lot::Mutex;
 
 use super::exit::{ExitFd, Process, Watch};
 use crate::io::{AsyncFd, Interest};
-use crate::runtime::context;
+use crate::runtime::{Shared, context};
 
 /// Has a loop reap the process when it ends: the one that watches it, or else the one that runs here. Without one it is an orphan.
 pub(super) fn leave(mut process: Process, watch: Option<Watch>) {
     if !matches!(process.try_wait(), Ok(None)) {
         return;
     }
-    let watch = match watch {
-        None if context::current().is_some() => Watch::new(&mut process).ok().flatten(),
-        watch => watch,
-    };
-    let Some(Watch::Fd(fd)) = watch else {
-        return;
-    };
-    let here = || context::current().map(|home| home.shared().clone());
-    let Some(owner) = fd.owner().cloned().or_else(here) else {
+    let Some((fd, owner)) = watched(watch).or_else(|| watch_here(&mut process)) else {
         return;
     };
     let reaper = Arc::new(Reaper(Mutex::new(Some(Dropped { fd, process }))));
     // A message also if this is home, which may be outside of its loop. If home has closed, the process is dropped: an orphan.
     owner.send_home(move |_| reaper.look());
+}
+
+/// The descriptor and its runtime, which has not closed.
+fn watched(watch: Option<Watch>) -> Option<(AsyncFd<ExitFd>, Arc<Shared>)> {
+    let Watch::Fd(fd) = watch? else {
+        return None;
+    };
+    let owner = fd.owner().filter(|owner| owner.report().is_none())?.clone();
+    Some((fd, owner))
+}
+
+fn watch_here(process: &mut Process) -> Option<(AsyncFd<ExitFd>, Arc<Shared>)> {
+    let home = context::current()?;
+    match Watch::new(process) {
+        Ok(Some(Watch::Fd(fd))) => Some((fd, home.shared().clone())),
+        _ => None,
+    }
 }
 
 /// Looks at the process when it is woken: at home, by an event of the descriptor or by the end of the base.

@@ -94,6 +94,23 @@ fn home_reaps_a_child_that_is_dropped_outside_of_its_loop_when_it_next_runs() {
 }
 
 #[test]
+fn a_loop_reaps_what_is_dropped_in_it_when_the_loop_that_awaited_it_has_closed() {
+    alone(|| {
+        let first = Runtime::new().unwrap();
+        let (child, end) = running();
+        let child = first.block_on(polled(child)).unwrap();
+        drop(first);
+        let work = async {
+            drop(child);
+            drop(end);
+            no_child().await;
+        };
+        Runtime::new().unwrap().block_on(work).unwrap();
+        assert!(!handles_sigchld());
+    });
+}
+
+#[test]
 fn a_child_that_no_loop_knows_is_reaped_when_it_ends() {
     alone(|| {
         for _ in in_seconds(0..50, 10) {
