@@ -1,5 +1,5 @@
-//! What a request of HTTP costs: the router of `examples/http.rs`, served by that example on evbase, and by `axum::serve` on
-//! tokio's current_thread runtime.
+//! What a request of HTTP costs: the router of `examples/http.rs`, served by that example on evbase, and on tokio's current_thread
+//! runtime by `axum::serve` ("axum"), which sets no timeouts, and by hyper with the timeouts that the example has ("tokio").
 //!
 //! ```text
 //! cargo run --release                  # wrk -c64 -d10, five times each, in turns
@@ -17,11 +17,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{env, fs, io, mem, thread};
 
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+
 #[path = "../../../examples/http.rs"]
 #[allow(dead_code, reason = "its main")]
 mod example;
 
-const SERVERS: [&str; 2] = ["evbase", "tokio"];
+const SERVERS: [&str; 3] = ["evbase", "axum", "tokio"];
 const CONNECTIONS: usize = 64;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -32,25 +36,48 @@ fn main() -> Result<()> {
         ["serve", server] => serve(server),
         [] => compare(10, 5),
         [seconds, repetitions] => compare(seconds.parse()?, repetitions.parse()?),
-        _ => Err("usage: [SECONDS REPETITIONS] | serve evbase|tokio".into()),
+        _ => Err("usage: [SECONDS REPETITIONS] | serve evbase|axum|tokio".into()),
     }
 }
 
 fn serve(server: &str) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
     println!("{}", listener.local_addr()?);
     match server {
         "evbase" => println!("{}", example::run(listener)?),
-        "tokio" => tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?
-            .block_on(async {
-                listener.set_nonblocking(true)?;
-                axum::serve(tokio::net::TcpListener::from_std(listener)?, example::router()).await
-            })?,
+        "axum" => on_tokio(async {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            axum::serve(listener, example::router()).await
+        })?,
+        "tokio" => on_tokio(serve_with_timeouts(listener))?,
         _ => return Err(format!("there is no server {server:?}, but: {SERVERS:?}").into()),
     }
     Ok(())
+}
+
+fn on_tokio(server: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(server)
+}
+
+async fn serve_with_timeouts(listener: TcpListener) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new());
+    builder.http2().timer(TokioTimer::new());
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let service = TowerToHyperService::new(example::router());
+        let connection = builder
+            .serve_connection_with_upgrades(TokioIo::new(stream), service)
+            .into_owned();
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                eprintln!("a connection failed: {error}");
+            }
+        });
+    }
 }
 
 fn compare(seconds: u64, repetitions: usize) -> Result<()> {
@@ -152,13 +179,12 @@ fn cpu(pid: u32) -> Result<Duration> {
     let mut clock = 0;
     let mut time: libc::timespec;
     // SAFETY: a timespec is plain memory, for which zeroes are valid; both pointers are to locals.
-    let result = unsafe {
+    let failed = unsafe {
         time = mem::zeroed();
-        libc::clock_getcpuclockid(pid as libc::pid_t, &mut clock);
-        libc::clock_gettime(clock, &mut time)
+        libc::clock_getcpuclockid(pid as libc::pid_t, &mut clock) != 0 || libc::clock_gettime(clock, &mut time) != 0
     };
-    if result == -1 {
-        return Err(io::Error::last_os_error().into());
+    if failed {
+        return Err(format!("no CPU clock of process {pid}").into());
     }
     Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
