@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::thread;
 
 use crate::base::fork;
+use crate::runtime::Hold;
 
 /// Runs a closure that blocks (files, name look-ups, long computations) on a pool of threads, and gives its result.
 ///
@@ -59,7 +60,10 @@ where
     T: Send + 'static,
 {
     ask_for_the_pool()?;
-    Ok(Unblock(Some(blocking::unblock(work))))
+    Ok(Unblock {
+        task: Some(blocking::unblock(work)),
+        hold: Hold::of_context(),
+    })
 }
 
 /// The process that has used the pool: one more than its `fork::generation`; zero if none has.
@@ -90,18 +94,26 @@ fn ask_for_the_pool() -> io::Result<()> {
 }
 
 /// The future of `unblock`.
-pub(crate) struct Unblock<T>(Option<blocking::Task<T>>);
+pub(crate) struct Unblock<T> {
+    /// `None` only while dropping.
+    task: Option<blocking::Task<T>>,
+    /// In a runtime with virtual time, that stands still until the output is there.
+    hold: Option<Hold>,
+}
 
 impl<T> Future for Unblock<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let task = self.0.as_mut().expect("evbase: the task is there until the drop");
+        let task = self.task.as_mut().expect("evbase: the task is there until the drop");
         let polled = Pin::new(task).poll(cx);
         assert!(
             polled.is_ready() || !is_inherited(),
             "evbase: unblock: the process was forked, and the work is done by its parent"
         );
+        if polled.is_ready() {
+            self.hold = None;
+        }
         polled
     }
 }
@@ -109,7 +121,7 @@ impl<T> Future for Unblock<T> {
 /// The work goes on.
 impl<T> Drop for Unblock<T> {
     fn drop(&mut self) {
-        if let Some(task) = self.0.take() {
+        if let Some(task) = self.task.take() {
             task.detach();
         }
     }

@@ -1,4 +1,4 @@
-//! The clock of a base: nanoseconds since it was made.
+//! The clock of a base: nanoseconds since it was made. It can be paused: then it moves only when it is told to.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,8 @@ pub(super) struct Clock {
     /// The same moment, or one shortly after it, on the clock of the kernel's ticks.
     #[cfg(target_os = "linux")]
     ticks: u64,
+    /// The time of a paused clock.
+    paused: Option<u64>,
 }
 
 impl Clock {
@@ -17,7 +19,22 @@ impl Clock {
             epoch: Instant::now(),
             #[cfg(target_os = "linux")]
             ticks: read(libc::CLOCK_MONOTONIC),
+            paused: None,
         }
+    }
+
+    /// From here on it stands still, but for `advance`.
+    pub(super) fn pause(&mut self) {
+        self.paused = Some(self.now());
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.is_some()
+    }
+
+    /// Moves a paused clock; never back.
+    pub(super) fn advance(&mut self, to: u64) {
+        self.paused = self.paused.map(|now| now.max(to));
     }
 
     /// A point in time, where what is before the epoch is 0, and after 584 years time ends.
@@ -28,7 +45,10 @@ impl Clock {
     }
 
     pub(super) fn now(&self) -> u64 {
-        self.at(Instant::now())
+        match self.paused {
+            None => self.at(Instant::now()),
+            Some(now) => now,
+        }
     }
 
     /// The time of the kernel's last tick, on Linux: 1 to 10 ms ago, at a sixth of the cost of `now`. Elsewhere, `now`.
@@ -37,8 +57,9 @@ impl Clock {
     /// come; one that it hasn't passed may have come, too.
     pub(super) fn coarse(&self) -> u64 {
         #[cfg(target_os = "linux")]
-        return read(libc::CLOCK_MONOTONIC_COARSE).saturating_sub(self.ticks);
-        #[cfg(not(target_os = "linux"))]
+        if self.paused.is_none() {
+            return read(libc::CLOCK_MONOTONIC_COARSE).saturating_sub(self.ticks);
+        }
         self.now()
     }
 

@@ -404,6 +404,26 @@ impl<S, T> EventBase<S, T> {
         self.timers.reset(key, until.deadline(), until.grid(bound))
     }
 
+    /// From here on the time of this base stands still, but for `advance_clock`: no wait ends for a timer.
+    pub(crate) fn pause_clock(&mut self) {
+        self.clock.pause();
+    }
+
+    /// Moves a paused clock to that time, unless it is past it.
+    pub(crate) fn advance_clock(&mut self, to: Instant) {
+        self.clock.advance(self.clock.at(to));
+    }
+
+    /// The time by which timers fire.
+    pub(crate) fn now(&self) -> Instant {
+        let now = self
+            .clock
+            .is_paused()
+            .then(|| self.clock.instant(self.clock.now()))
+            .flatten();
+        now.unwrap_or_else(Instant::now)
+    }
+
     /// Disarms a timer and gives its payload back. `None` if it has fired or was disarmed. O(1).
     ///
     /// The memory of disarmed and fired timers is used again, and freed when few are left.
@@ -680,6 +700,7 @@ impl<S, T> EventBase<S, T> {
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let wake = match timeout {
             Some(Duration::ZERO) => None,
+            _ if self.clock.is_paused() => return self.queue.wait(timeout, || Duration::ZERO),
             _ => self.timers.next_wake(),
         };
         if wake.is_none() && timeout.is_none_or(|timeout| timeout.is_zero()) {

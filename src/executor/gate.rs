@@ -295,6 +295,11 @@ impl Gate {
         }
     }
 
+    /// Whether nothing has come since home has parked. Home only.
+    pub(super) fn is_parked(&self) -> bool {
+        self.word.load(Relaxed) & PARKED != 0
+    }
+
     /// Clears PARKED, since home itself has found something to do. Home only.
     pub(super) fn unpark(&self) -> MustUnpark {
         MustUnpark(self.word.fetch_and(!PARKED, Relaxed) & PARKED != 0)

@@ -153,6 +153,11 @@ impl Inbox {
         self.gate.0.park(seen)
     }
 
+    /// Home only: see [`Gate::is_parked`].
+    pub(super) fn is_parked(&self) -> bool {
+        self.gate.0.is_parked()
+    }
+
     /// Home outside its loop has something to do that didn't come from abroad: whatever loop it is embedded in is woken, unless
     /// somebody has done so since it parked. Home only.
     pub(super) fn unpark(&self) {

@@ -239,6 +239,11 @@ impl Executor {
         self.messages.is_empty() && self.inbox.park(seen)
     }
 
+    /// Whether nothing has come, from abroad or from home, since `park`.
+    pub(crate) fn is_still_parked(&self) -> bool {
+        self.inbox.is_parked() && !self.has_work()
+    }
+
     /// Home leaves its loop, embedded in another one: it parks, so that whatever comes from here on tells that loop. If there is
     /// something to do already, for the caller or the executor, that loop is told now.
     pub(crate) fn settle(&self, seen: Stops, is_busy: bool) {

@@ -62,7 +62,7 @@ impl Owned {
             None => {
                 let slot = u32::try_from(self.slots.len()).ok().filter(|slot| *slot < MOST_SLOTS);
                 self.slots.push(Slot(task.as_raw().as_ptr()));
-                slot.expect("evbase: too many tasks: there is room for 2^29")
+                slot.expect("evbase: too many tasks: there is room for 2^27")
             }
         };
         task.set_slot(slot);

@@ -49,6 +49,7 @@ impl Builder {
                 event_interval: 64,
                 timer_slack: None,
                 event_time: None,
+                paused: false,
             },
         }
     }
@@ -109,6 +110,40 @@ impl Builder {
     /// ```
     pub fn event_time(mut self, time: Duration) -> Self {
         self.settings.event_time = Some(time);
+        self
+    }
+
+    /// Gives the runtime a virtual clock, for tests: [`time::now`](crate::time::now).
+    ///
+    /// Time stands still while there is anything to do. When home would sleep, and neither the inbox nor the kernel has anything for
+    /// it, time jumps to the next deadline, exactly: a test of an hour's timers takes no time, and its result doesn't depend on how
+    /// busy the machine is. While a blocking call of [`unblock`](crate::unblock()) runs, or a [`Hold`](crate::time::Hold) lives, home really
+    /// waits instead. It does so, too, if there is no deadline.
+    ///
+    /// The grace period is in virtual time as well. [`Terminated::wait_timeout`](crate::Terminated::wait_timeout) and
+    /// [`Runtime::turn`] wait in real time. `Instant::now()` is real everywhere: take [`time::now`](crate::time::now).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use evbase::time;
+    ///
+    /// let start = Instant::now();
+    /// let runtime = evbase::Builder::new().paused().build()?;
+    /// runtime.block_on(async {
+    ///     let mut seconds = time::interval(Duration::from_secs(1));
+    ///     let first = seconds.tick().await;
+    ///     for n in 1..=3600 {
+    ///         assert_eq!(seconds.tick().await, first + Duration::from_secs(n));
+    ///         assert_eq!(time::now(), first + Duration::from_secs(n));
+    ///     }
+    /// })?;
+    /// assert!(start.elapsed() < Duration::from_secs(60));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn paused(mut self) -> Self {
+        self.settings.paused = true;
         self
     }
 

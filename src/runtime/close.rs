@@ -17,11 +17,11 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::context;
 use super::error::RunError;
-use super::home::{Driving, Goal, Home, Life, RootFuture, from_now, time_until};
+use super::home::{Driving, Goal, Home, Life, RootFuture};
 use super::readiness::Readiness;
 use super::report::{Cause, Report};
 use super::shared::Shared;
@@ -53,7 +53,7 @@ impl Home {
     pub(super) fn see(&self, stops: Stops) {
         self.set_seen(stops);
         if stops.requested() && matches!(self.life(), Life::Bound) {
-            let grace_ends = from_now(self.shared().settings.grace);
+            let grace_ends = self.from_now(self.shared().settings.grace);
             self.set_life(Life::Stopping { grace_ends });
             self.shared().stopping.set(());
         }
@@ -63,7 +63,7 @@ impl Home {
     pub(super) fn grace_left(&self) -> Option<Duration> {
         match self.life() {
             Life::Bound => None,
-            Life::Stopping { grace_ends } => Some(time_until(grace_ends)),
+            Life::Stopping { grace_ends } => Some(self.time_until(grace_ends)),
             Life::Closing | Life::Closed => Some(Duration::ZERO),
         }
     }
@@ -71,9 +71,7 @@ impl Home {
     /// Cuts the grace period short.
     pub(super) fn end_grace(&self) {
         if let Life::Stopping { .. } = self.life() {
-            self.set_life(Life::Stopping {
-                grace_ends: Instant::now(),
-            });
+            self.set_life(Life::Stopping { grace_ends: self.now() });
         }
     }
 

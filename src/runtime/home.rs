@@ -259,16 +259,9 @@ impl Home {
         // Without an alarm the host has to look: that is slow, but nothing is missed.
         let is_busy = !alarmed || has_more || !self.hooks.are_settled();
         let seen = self.seen.get();
-        self.executor.settle(seen, is_busy || self.end_is_due(seen, false));
-    }
-
-    /// The first deadline of a timer, or the end of the grace period.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let timer = self.base().as_mut().and_then(Base::next_deadline);
-        match self.life() {
-            Life::Stopping { grace_ends } => Some(timer.map_or(grace_ends, |timer| timer.min(grace_ends))),
-            _ => timer,
-        }
+        let is_busy = is_busy || self.end_is_due(seen, false);
+        let jumps = || self.may_jump() && !self.executor.has_work() && self.jump();
+        self.executor.settle(seen, is_busy || jumps());
     }
 
     /// Runs the loop. Other loops may be on this thread's stack, but none of this home.
@@ -334,7 +327,7 @@ impl Home {
         let has_more = || self.executor.has_work() || self.base().as_ref().is_some_and(Base::may_have_more);
         if !has_more() && self.shared.is_embedded() && !self.hooks.is_empty() {
             // The host's wait comes now. This is undone by the next call that drives.
-            self.hooks.before(self.time_to_sleep(self.grace_left()));
+            self.hooks.before(self.now(), self.time_to_sleep(self.grace_left()));
             self.leave_by_panic();
         }
         turn.more = has_more();
@@ -343,8 +336,7 @@ impl Home {
 
     /// How long home may sleep if nothing happens.
     fn time_to_sleep(&self, timeout: Option<Duration>) -> Option<Duration> {
-        let deadline = self.base().as_mut().and_then(Base::next_deadline);
-        earlier(timeout, deadline.map(time_until))
+        earlier(timeout, self.next_deadline().map(|deadline| self.time_until(deadline)))
     }
 
     /// Passes the panic of a hook on, if there is one, after the `after_wait` hooks.
@@ -378,7 +370,7 @@ impl Home {
         let may_sleep = |timeout| !self.executor.has_work() && timeout != Some(Duration::ZERO);
         let mut timeout = timeout;
         if may_sleep(timeout) && !self.hooks.is_empty() {
-            timeout = self.hooks.before(self.time_to_sleep(timeout));
+            timeout = self.hooks.before(self.now(), self.time_to_sleep(timeout));
         }
         let (looked, seen_now) = if may_sleep(timeout) {
             self.sleep(seen, timeout)
@@ -433,6 +425,7 @@ impl Home {
                 return (self.look(Some(Duration::ZERO), false), seen);
             }
         }
+        let may_jump = self.may_jump();
         let sleep = self.executor.park(seen);
         if sleep {
             self.shared.counters.parks.add(1);
@@ -440,13 +433,28 @@ impl Home {
                 self.exact.set(self.exact.take().or_else(|| Some(ExactThread::begin())));
             }
         }
-        let looked = self.look(if sleep { timeout } else { Some(Duration::ZERO) }, sleep);
+        let looked = match may_jump && sleep {
+            false => self.look(if sleep { timeout } else { Some(Duration::ZERO) }, sleep),
+            true => self.look_and_jump(timeout),
+        };
         if let Some(bell) = &bell {
             bell.wake_up();
         }
         self.hooks.after();
         // Also if the wait has failed: this clears PARKED.
         (looked, self.executor.receive(self.shared.settings.event_interval))
+    }
+
+    /// With virtual time, in place of a wait: if neither the kernel nor the inbox has anything, time jumps; if there is no deadline
+    /// either, home waits.
+    fn look_and_jump(&self, timeout: Option<Duration>) -> io::Result<(usize, usize)> {
+        match self.look(Some(Duration::ZERO), true)? {
+            // That has taken the edge of the notify fd, if something has come meanwhile.
+            (0, 0) if !self.executor.is_still_parked() => Ok((0, 0)),
+            (0, 0) if self.jump() => self.look(Some(Duration::ZERO), false),
+            (0, 0) => self.look(timeout, true),
+            found => Ok(found),
+        }
     }
 
     /// Takes events from the kernel, looks which timers have expired, and wakes the tasks that wait for them; `wake_others` has
@@ -492,12 +500,6 @@ impl Home {
 
 /// As good as for ever, but small enough to be added to an `Instant`: some thirty years.
 pub(crate) const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-
-/// The end of a time that begins now.
-pub(super) fn from_now(time: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(time).unwrap_or(now + FOREVER)
-}
 
 pub(super) fn time_until(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())

@@ -16,7 +16,7 @@ use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 use super::error::RunError;
-use super::home::{Home, from_now};
+use super::home::{FOREVER, Home};
 use super::runtime::Runtime;
 use super::spawner::LocalSpawner;
 use crate::executor::catch_panic;
@@ -137,8 +137,8 @@ impl Hooks {
         self.ends.get()
     }
 
-    /// Home is about to sleep: runs the `before_wait` hooks, in the order in which they were made. Returns for how long it may.
-    pub(super) fn before(&self, timeout: Option<Duration>) -> Option<Duration> {
+    /// Home is about to sleep, `now`: runs the `before_wait` hooks, in the order in which they were made. Returns for how long it may.
+    pub(super) fn before(&self, now: Instant, timeout: Option<Duration>) -> Option<Duration> {
         self.entered.set(true);
         let mut wait = Wait { timeout };
         let hooks = self.some(|hook| hook.is_before);
@@ -146,7 +146,10 @@ impl Hooks {
         if self.have_panicked() {
             wait.at_most(Duration::ZERO);
         }
-        self.ends.set(wait.timeout.map(from_now));
+        self.ends.set(
+            wait.timeout
+                .map(|timeout| now.checked_add(timeout).unwrap_or(now + FOREVER)),
+        );
         wait.timeout
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::bell::{Bell, Bells};
 use super::binding::Binding;
+use super::clock;
 use super::once::Once;
 use super::readiness::Base;
 use super::report::Report;
@@ -25,6 +26,8 @@ pub(super) struct Settings {
     pub(super) event_interval: u32,
     pub(super) timer_slack: Option<Duration>,
     pub(super) event_time: Option<Duration>,
+    /// Whether time is virtual.
+    pub(super) paused: bool,
 }
 
 /// What home counts; the executor has counters of its own.
@@ -49,6 +52,8 @@ pub(crate) struct Shared {
     /// Set when everything is freed.
     pub(super) closed: Once<Report>,
     pub(super) counters: Counters,
+    /// While there is a [`Hold`](crate::time::Hold), virtual time stands still.
+    pub(super) holds: AtomicUsize,
     /// The OS error with which the kernel refused to wait, if that has ended the thread of `Builder::start`.
     pub(super) wait_error: OnceLock<i32>,
 }
@@ -90,7 +95,11 @@ impl Unpark for Arc<HomeWaker> {
 
 impl Shared {
     pub(super) fn new(settings: Settings) -> io::Result<Arc<Self>> {
-        let base: Base = EventBase::new()?;
+        let mut base: Base = EventBase::new()?;
+        if settings.paused {
+            base.pause_clock();
+            clock::use_virtual_time();
+        }
         Ok(Arc::new_cyclic(|shared| {
             let waker = Arc::new(HomeWaker {
                 notifier: base.notifier(),
@@ -107,6 +116,7 @@ impl Shared {
                 stopping: Once::new(),
                 closed: Once::new(),
                 counters: Counters::default(),
+                holds: AtomicUsize::new(0),
                 wait_error: OnceLock::new(),
             }
         }))

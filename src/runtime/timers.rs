@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::context;
 use super::home::Home;
@@ -16,6 +16,15 @@ impl Home {
         self.base().as_ref().map(|base| base.until(deadline))
     }
 
+    /// How late a timer may be, if not as late as by the usual rule. Virtual time is exact.
+    fn timer_bound(&self) -> Option<Duration> {
+        let settings = &self.shared().settings;
+        match settings.paused {
+            false => settings.timer_slack,
+            true => Some(Duration::ZERO),
+        }
+    }
+
     /// Arms a timer that wakes `cx`'s waker; `None` when the runtime is closing or closed.
     pub(crate) fn arm(&self, until: Until, cx: &Context<'_>) -> Option<TimerKey> {
         if !self.is_open() {
@@ -24,7 +33,7 @@ impl Home {
         let waker = cx.waker().clone();
         self.executor().rouse();
         let armed = match &mut *self.base() {
-            Some(base) => Ok(base.arm_until(until, self.shared().settings.timer_slack, waker)),
+            Some(base) => Ok(base.arm_until(until, self.timer_bound(), waker)),
             None => Err(waker),
         };
         armed.ok()
@@ -53,9 +62,10 @@ impl Home {
     /// Moves a timer. False: it has fired, or was disarmed.
     pub(crate) fn reset(&self, key: TimerKey, deadline: Instant) -> bool {
         self.executor().rouse();
+        let bound = self.timer_bound();
         self.base().as_mut().is_some_and(|base| {
             let until = base.until(deadline);
-            base.reset_until(key, until, self.shared().settings.timer_slack)
+            base.reset_until(key, until, bound)
         })
     }
 

@@ -9,6 +9,7 @@ use futures_core::Stream;
 
 use super::after;
 use super::sleep::{Sleep, sleep_until};
+use crate::runtime::now;
 
 /// Ticks at once, and then every `period`.
 ///
@@ -34,7 +35,7 @@ use super::sleep::{Sleep, sleep_until};
 /// ```
 #[track_caller]
 pub fn interval(period: Duration) -> Interval {
-    interval_at(Instant::now(), period)
+    interval_at(now(), period)
 }
 
 /// Ticks at `start`, and then every `period`.
@@ -148,7 +149,7 @@ impl Interval {
         ready!(Pin::new(&mut self.sleep).poll(cx));
         let planned = self.sleep.deadline();
         let next = after(planned, self.period);
-        let now = Instant::now();
+        let now = now();
         self.sleep.reset(match self.missed_tick_behavior {
             MissedTickBehavior::Delay if now >= next => after(now, self.period),
             MissedTickBehavior::Skip if now >= next => {
@@ -220,12 +221,12 @@ impl Interval {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn reset_immediately(&mut self) {
-        self.reset_at(Instant::now());
+        self.reset_at(now());
     }
 
     /// Plans the next tick for that long from now.
     pub fn reset_after(&mut self, delay: Duration) {
-        self.reset_at(after(Instant::now(), delay));
+        self.reset_at(after(now(), delay));
     }
 
     /// Plans the next tick for a point in time; one in the past is due at once.

@@ -8,6 +8,8 @@
 //! (`PR_SET_TIMERSLACK` in `prctl(2)`; 50 us by default) to 1 ns when it first waits for a timer, and puts back what was there
 //! when the runtime closes. Threads and processes that home makes in between start with that slack.
 //!
+//! For tests there is a virtual clock, by which an hour takes no time: [`Builder::paused`](crate::Builder::paused).
+//!
 //! Everything here can be made anywhere and sent between threads; it belongs to the loop that polls it. Deadlines are
 //! [`Instant`]s, durations are exact to the nanosecond.
 
@@ -22,6 +24,7 @@ pub use sleep::{Sleep, sleep, sleep_until};
 pub use timeout::{Elapsed, Timeout, timeout, timeout_at};
 
 use crate::runtime::FOREVER;
+pub use crate::runtime::{Hold, hold, now};
 
 /// `start + duration`, or as far ahead as any wait goes where `Instant` can't hold that.
 fn after(start: Instant, duration: Duration) -> Instant {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::after;
 use crate::base::{TimerKey, Until};
-use crate::runtime::{Home, RemoteTimer, Shared, context, coop, disarm};
+use crate::runtime::{Home, RemoteTimer, Shared, context, coop, disarm, now};
 
 /// Sleeps for a duration, counted from this call.
 ///
@@ -24,7 +24,7 @@ use crate::runtime::{Home, RemoteTimer, Shared, context, coop, disarm};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn sleep(duration: Duration) -> Sleep {
-    sleep_until(after(Instant::now(), duration))
+    sleep_until(after(now(), duration))
 }
 
 /// Sleeps until a point in time; one in the past is ready at once.
@@ -118,7 +118,7 @@ impl Sleep {
 
     /// Whether the deadline has come.
     pub fn is_elapsed(&self) -> bool {
-        Instant::now() >= self.deadline
+        now() >= self.deadline
     }
 
     /// Changes the deadline, also after it has come. Whoever polled it last is woken at the new one, if that poll was

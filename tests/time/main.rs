@@ -4,5 +4,6 @@
 mod support;
 
 mod interval;
+mod paused;
 mod precision;
 mod timers;
