@@ -40,6 +40,7 @@
 //! | spawning, from anywhere | [`Spawner`], also for futures that are not `Send`: [`Spawner::spawn_with`] |
 //! | the end | [`Shutdown`], from any thread or a signal handler; [`Terminated`]; [`Runtime`] on what a drop does |
 //! | many tasks at once, tasks that end with their handle | [`JoinSet`], [`AbortOnDrop`] |
+//! | watching it | [`Runtime::metrics`], [`Builder::measure`], [`Runtime::dump`], [`Builder::on_stall`], [`Builder::observe`] |
 //! | which task this is, values of its own | [`task::id`], [`task_local!`] |
 //! | whose turn it is | [`Priority`], [`Builder::event_interval`], [`Builder::event_time`] |
 //! | time | [`time`] |
@@ -84,11 +85,12 @@ mod tokio;
 #[cfg(feature = "unblock")]
 mod unblock;
 
-pub use executor::{AbortHandle, AbortOnDrop, JoinError, JoinHandle, Priority};
+pub use base::Histogram;
+pub use executor::{AbortHandle, AbortOnDrop, End, JoinError, JoinHandle, Priority, TaskId, TaskState};
 pub use runtime::{
-    Builder, Cause, Embedded, EnterGuard, LocalSpawner, Metrics, Report, Requested, RunError, Runtime, Shutdown,
-    SignalGuard, SpawnError, SpawnErrorKind, Spawner, Terminated, Turn, Wait, WaitError, WaitHook, block_on,
-    spawn_local, yield_now,
+    Builder, Cause, Dump, Embedded, EnterGuard, LocalSpawner, Metrics, Observer, Report, Requested, RunError, Runtime,
+    Shutdown, SignalGuard, SpawnError, SpawnErrorKind, Spawner, Stall, TaskDump, TaskInfo, Terminated, Turn, Wait,
+    WaitError, WaitHook, WaitsFor, block_on, spawn_local, yield_now,
 };
 pub use task::JoinSet;
 #[cfg(feature = "unblock")]

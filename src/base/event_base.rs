@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 use super::fork::{self, Birth};
+use super::histogram::Buckets;
 use super::interest::{Event, Interest, Mode};
 use super::notify::Notifier;
 use super::precision::{Grid, Until};
@@ -69,6 +70,8 @@ pub struct EventBase<S, T = S> {
     also: Option<Notifier>,
     /// What the alarm is set to: a deadline, or (within) none. `None` if it was never set, or has gone off since.
     alarm: Option<Option<u64>>,
+    /// How late timers fire, if somebody has asked.
+    lag: Option<Arc<Buckets>>,
     /// The notifier fired, and no turn has reported it yet.
     notified: bool,
     /// A handler panicked, so there may be events left that were not handed out.
@@ -147,6 +150,7 @@ impl<S, T> EventBase<S, T> {
             notifier,
             also: None,
             alarm: None,
+            lag: None,
             notified: false,
             unfinished: false,
             birth: Birth::here(),
@@ -402,6 +406,24 @@ impl<S, T> EventBase<S, T> {
     /// As `reset`; for the bound, see `arm_until`.
     pub(crate) fn reset_until(&mut self, key: TimerKey, until: Until, bound: Option<Duration>) -> bool {
         self.timers.reset(key, until.deadline(), until.grid(bound))
+    }
+
+    /// All sources: their descriptors, and payloads.
+    pub(crate) fn all_sources(&self) -> impl Iterator<Item = (RawFd, &S)> {
+        self.sources.iter().map(|source| (source.fd, &source.payload))
+    }
+
+    /// All timers that are armed: their deadlines, and payloads.
+    pub(crate) fn all_timers(&self) -> impl Iterator<Item = (Instant, &T)> {
+        let at = |deadline| self.clock.instant(deadline);
+        self.timers
+            .iter()
+            .filter_map(move |(deadline, payload)| Some((at(deadline)?, payload)))
+    }
+
+    /// Has it recorded from here on how late timers fire.
+    pub(crate) fn measure_lag(&mut self, lag: Arc<Buckets>) {
+        self.lag = Some(lag);
     }
 
     /// From here on the time of this base stands still, but for `advance_clock`: no wait ends for a timer.
@@ -663,8 +685,11 @@ impl<S, T> EventBase<S, T> {
     /// Hands out the timers in the wheel's `expired`.
     fn hand_out_timers(&mut self, mut handler: impl FnMut(Fired<'_, S, T>)) -> usize {
         let mut count = 0;
-        while let Some((key, payload)) = self.timers.pop_expired() {
+        while let Some((deadline, key, payload)) = self.timers.pop_expired() {
             count += 1;
+            if let Some(lag) = &self.lag {
+                lag.record(Duration::from_nanos(self.clock.now().saturating_sub(deadline)));
+            }
             handler(Fired::Timer { key, payload });
         }
         count

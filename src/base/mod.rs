@@ -59,12 +59,14 @@
 //! | `precision.rs` | how exact a timer is |
 //! | `clock.rs` | nanoseconds since the base was made |
 //! | `notify.rs` | [`Notifier`] |
+//! | `histogram.rs` | [`Histogram`] |
 //! | `fork.rs` | tells the child of a `fork` from its parent |
 //! | `sys/` | the backends, and the contract they keep |
 
 mod clock;
 mod event_base;
 pub(crate) mod fork;
+mod histogram;
 mod interest;
 mod notify;
 mod precision;
@@ -74,6 +76,8 @@ mod sys;
 mod timers;
 
 pub use self::event_base::{EventBase, Fired, Turned};
+pub(crate) use self::histogram::Buckets;
+pub use self::histogram::Histogram;
 pub use self::interest::{Event, Interest, Mode};
 pub use self::notify::Notifier;
 pub(crate) use self::precision::{ExactThread, Until};

@@ -262,17 +262,22 @@ impl<T> Wheel<T> {
         self.expired.sort_unstable();
     }
 
-    /// Hands out the next timer that is due: by deadline, and by age if deadlines are equal.
-    pub(super) fn pop_expired(&mut self) -> Option<(TimerKey, T)> {
+    /// Hands out the next timer that is due, after its deadline: by deadline, and by age if deadlines are equal.
+    pub(super) fn pop_expired(&mut self) -> Option<(u64, TimerKey, T)> {
         while let Some(Reverse(due)) = self.expired.pop() {
             if self.is_due(&due) {
-                let (_, _, index, stamp) = due;
+                let (deadline, _, index, stamp) = due;
                 let node = self.nodes.remove(index);
-                return node.map(|node| (TimerKey { index, stamp }, node.payload));
+                return node.map(|node| (deadline, TimerKey { index, stamp }, node.payload));
             }
         }
         self.expired.shrink_to(KEEP);
         None
+    }
+
+    /// All timers, with their deadlines.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
+        self.nodes.iter().map(|(_, node)| (node.timer.deadline, &node.payload))
     }
 
     /// Disarms everything.

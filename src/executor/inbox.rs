@@ -48,6 +48,8 @@ pub(crate) struct Inbox {
     /// The stop bits without the cause. A copy for home, which reads it before each poll: reading the gate's word that often
     /// would slow down the threads that write to it.
     asked: AtomicUsize,
+    /// The executor has a [`Watch`](super::Watch).
+    is_watched: bool,
 }
 
 // A panic leaves an inbox whole: each change is a single atomic step.
@@ -60,14 +62,20 @@ impl RefUnwindSafe for Inbox {}
 struct CachePadded<T>(T);
 
 impl Inbox {
-    pub(crate) fn new(unpark: Box<dyn Unpark>) -> Self {
+    /// `is_watched` if the executor will have a [`Watch`](super::Watch).
+    pub(crate) fn new(unpark: Box<dyn Unpark>, is_watched: bool) -> Self {
         Self {
             gate: CachePadded(Gate::new()),
             counts: CachePadded(Counts::default()),
             shared_free_list: CachePadded(SharedFreeList::new()),
             unpark,
             asked: AtomicUsize::new(0),
+            is_watched,
         }
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        self.is_watched
     }
 
     /// What made this, if that still exists.

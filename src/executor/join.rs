@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker, ready};
 
-use super::id::Id;
+use super::id::TaskId;
 use super::inbox::Owner;
 use super::join_error::{Failure, JoinError};
 use super::state::Detached;
@@ -53,9 +53,9 @@ pub struct JoinHandle<T>(Handle<T>);
 enum Handle<T> {
     Task(JoinRef<T>),
     /// A runtime that is stopping has refused the task.
-    Refused(Id),
+    Refused(TaskId),
     /// The output was taken.
-    Taken(Id),
+    Taken(TaskId),
 }
 
 impl<T> Unpin for JoinHandle<T> {}
@@ -82,7 +82,7 @@ impl<T> RefUnwindSafe for JoinHandle<T> {}
 pub struct AbortHandle {
     /// `None`: refused, or its output was taken.
     task: Option<TaskRef>,
-    id: Id,
+    id: TaskId,
 }
 
 /// What a task's join handle has of it: a reference, and the right to the output.
@@ -185,7 +185,7 @@ impl<T> JoinHandle<T> {
 
     /// A handle of a task that was refused.
     pub(crate) fn refused() -> Self {
-        Self(Handle::Refused(Id::of_refused()))
+        Self(Handle::Refused(TaskId::of_refused()))
     }
 
     fn task(&self) -> Option<&TaskRef> {
@@ -203,10 +203,10 @@ impl<T> JoinHandle<T> {
     /// let runtime = evbase::Runtime::new()?;
     /// let task = runtime.spawn_local(async { evbase::task::id() })?;
     /// let id = task.id();
-    /// assert_eq!(runtime.block_on(task)??, id);
+    /// assert_eq!(runtime.block_on(task)??, Some(id));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn id(&self) -> Id {
+    pub fn id(&self) -> TaskId {
         match &self.0 {
             Handle::Task(task) => task.task.id(),
             Handle::Refused(id) | Handle::Taken(id) => *id,
@@ -315,7 +315,7 @@ impl AbortHandle {
     }
 
     /// As [`JoinHandle::id`].
-    pub fn id(&self) -> Id {
+    pub fn id(&self) -> TaskId {
         self.id
     }
 }

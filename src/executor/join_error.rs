@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use super::catch_panic;
-use super::id::Id;
+use super::id::TaskId;
 
 /// Why a task gave no output: it was cancelled, or it panicked.
 ///
@@ -26,7 +26,7 @@ use super::id::Id;
 /// ```
 pub struct JoinError {
     failure: Failure,
-    id: Id,
+    id: TaskId,
 }
 
 /// The error as a task holds it.
@@ -56,12 +56,12 @@ impl Drop for Caught {
 }
 
 impl JoinError {
-    pub(super) fn new(failure: Failure, id: Id) -> Self {
+    pub(super) fn new(failure: Failure, id: TaskId) -> Self {
         Self { failure, id }
     }
 
     /// The task's id, as [`JoinHandle::id`](crate::JoinHandle::id) gave it.
-    pub fn id(&self) -> Id {
+    pub fn id(&self) -> TaskId {
         self.id
     }
 

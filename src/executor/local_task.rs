@@ -23,6 +23,17 @@ pub(super) struct LocalTask {
     at_home: PhantomData<*const ()>,
 }
 
+/// What a task is doing, in a [`Dump`](crate::Dump).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TaskState {
+    /// It is to be polled.
+    Ready,
+    /// It waits to be woken.
+    Waiting,
+    /// It is being polled, or its future is being dropped.
+    Running,
+}
+
 /// What a poll has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Polled {
@@ -58,6 +69,18 @@ impl LocalTask {
         // SAFETY: this is home: `self` is not `Send`. COMPLETE is set by `complete`, which gives the `LocalTask` away, and what
         // others do with a task that is `Done` or `Failed` changes nothing.
         unsafe { self.task.local() }
+    }
+
+    /// For a task in the table, which has arrived and not ended.
+    pub(super) fn what_it_does(&self) -> TaskState {
+        let local = self.local();
+        if local.is(Run::Queued) {
+            TaskState::Ready
+        } else if local.is(Run::Running) || local.is(Run::RunningWoken) {
+            TaskState::Running
+        } else {
+            TaskState::Waiting
+        }
     }
 
     /// Whether it was made abroad, and has not arrived.

@@ -30,6 +30,7 @@ mod priority;
 mod state;
 mod task;
 mod task_ref;
+mod watch;
 
 #[cfg(all(test, evbase_loom))]
 mod models;
@@ -40,21 +41,25 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::ptr::NonNull;
+use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::task::Context;
 
 pub use abort_on_drop::AbortOnDrop;
 pub(crate) use gate::{StopLevel, Stops};
-pub use id::Id;
+pub use id::TaskId;
 pub(crate) use id::running;
 pub(crate) use inbox::{Inbox, Unpark};
 pub use join::{AbortHandle, JoinHandle};
 pub use join_error::JoinError;
 pub(crate) use large::{Large, is_large};
+pub use local_task::TaskState;
 pub(crate) use post::{Coalescing, RunAtHome};
 pub use priority::Priority;
-pub(crate) use task_ref::is_task_waker;
+pub use task::End;
+pub(crate) use task_ref::{is_task_waker, task_of};
+pub(crate) use watch::{Origin, Watch};
 
 use crate::sync::Arc;
 use free_list::FreeList;
@@ -63,7 +68,7 @@ use local_task::{LocalTask, Polled};
 use messages::Messages;
 use owned::Owned;
 use priority::Levels;
-use task::{End, Header};
+use task::Header;
 
 /// The counters of an executor: written at home, read on any thread.
 #[derive(Debug, Default)]
@@ -73,6 +78,8 @@ pub(crate) struct Counts {
     pub(crate) cancelled: Count,
     pub(crate) panicked: Count,
     pub(crate) polls: Count,
+    pub(crate) messages: Count,
+    pub(crate) forced_yields: Count,
 }
 
 /// A counter with one writer, home, and any number of readers.
@@ -114,7 +121,16 @@ pub(crate) struct Executor {
     /// Stands for the future of `block_on`; its own future is never polled.
     root: LocalTask,
     mood: Cell<Mood>,
+    watch: Option<Rc<dyn Watch>>,
     free_list: FreeList,
+}
+
+/// What an executor knows of a task.
+pub(crate) struct TaskFacts {
+    pub(crate) id: TaskId,
+    pub(crate) type_name: &'static str,
+    pub(crate) state: TaskState,
+    pub(crate) priority: Priority,
 }
 
 /// What becomes of a task that is scheduled at home.
@@ -131,7 +147,8 @@ enum Mood {
 }
 
 impl Executor {
-    pub(crate) fn new(inbox: Arc<Inbox>) -> Self {
+    /// It tells `watch` of its tasks, if the inbox was made for that.
+    pub(crate) fn new(inbox: Arc<Inbox>, watch: Option<Rc<dyn Watch>>) -> Self {
         let free_list = FreeList::new();
         let root = task::new_at_home(std::future::pending::<()>(), Priority::Normal, &inbox, &free_list);
         // SAFETY: it was just made, with home's reference, which is kept, and the join handle's, which goes with the handle.
@@ -148,6 +165,7 @@ impl Executor {
             owned: RefCell::default(),
             root,
             mood: Cell::new(Mood::Awake),
+            watch,
             free_list,
         }
     }
@@ -155,6 +173,24 @@ impl Executor {
     /// How many tasks have not ended; the future of `block_on` doesn't count.
     pub(crate) fn tasks(&self) -> usize {
         self.owned.borrow().len()
+    }
+
+    /// Calls `each` with each task that has arrived and not ended. It may not call this executor.
+    pub(crate) fn each_task(&self, mut each: impl FnMut(TaskFacts)) {
+        for task in self.owned.borrow().iter() {
+            each(TaskFacts {
+                id: task.id(),
+                type_name: (task.vtable().type_name)(),
+                state: task.what_it_does(),
+                priority: task.priority(),
+            });
+        }
+    }
+
+    /// How many tasks are ready.
+    pub(crate) fn ready(&self) -> usize {
+        let levels = self.levels.borrow().as_ref().map_or(0, |levels| levels.len());
+        self.ready.borrow().len() + levels
     }
 
     /// Whether there is a task that has not ended, or may be one that was accepted and is still in the inbox.
@@ -173,16 +209,19 @@ impl Executor {
     }
 
     /// Makes a task and queues it. After `begin_close`, the future comes back.
-    pub(crate) fn spawn_local<F>(&self, future: F, priority: Priority) -> Result<JoinHandle<F::Output>, F>
+    pub(crate) fn spawn_local<F>(&self, future: F, origin: Origin) -> Result<JoinHandle<F::Output>, F>
     where
         F: Future + 'static,
     {
         if self.is_closing() {
             return Err(future);
         }
-        let task = task::new_at_home(future, priority, &self.inbox, &self.free_list);
+        let task = task::new_at_home(future, origin.priority, &self.inbox, &self.free_list);
         // SAFETY: it was just made, at home, with home's reference and the join handle's.
         let (task, handle) = unsafe { (LocalTask::from_raw(task), JoinHandle::new(task)) };
+        if let Some(watch) = &self.watch {
+            watch.comes_from(task.id(), origin.location);
+        }
         self.accept(task);
         Ok(handle)
     }
@@ -194,8 +233,13 @@ impl Executor {
             false => self.inbox.stops(),
         };
         if self.messages.reverse_some() {
+            let mut delivered = 0;
             for message in (0..limit).map_while(|_| self.messages.pop()) {
                 message.deliver(self);
+                delivered += 1;
+            }
+            if delivered > 0 {
+                self.inbox.counts().messages.add(delivered);
             }
         }
         // The stop came after the last look at the gate: messages behind it may be tasks that were accepted before it.
@@ -230,6 +274,7 @@ impl Executor {
         while go_on() {
             let Some(message) = self.messages.pop() else { break };
             message.deliver(self);
+            self.inbox.counts().messages.add(1);
         }
     }
 
@@ -277,8 +322,23 @@ impl Executor {
     /// Polls ready tasks, oldest first, while `go_on` says so: `limit` polls at most. It returns early when the root has ended,
     /// and after a poll that has spent its budget, which may have taken as long as very many others.
     /// Returns the number of polls, and whether the root has ended.
-    pub(crate) fn run(&self, limit: u32, mut root: Option<&mut dyn Root>, go_on: impl Fn() -> bool) -> (u32, bool) {
-        let (mut polls, mut root_done) = (0, false);
+    pub(crate) fn run(&self, limit: u32, root: Option<&mut dyn Root>, go_on: impl Fn() -> bool) -> (u32, bool) {
+        match &self.watch {
+            None => self.run_with(limit, root, go_on, None),
+            Some(watch) => self.run_with(limit, root, go_on, Some(&**watch)),
+        }
+    }
+
+    /// Inlined twice, so that the usual one knows that there is no `watch`.
+    #[inline(always)]
+    fn run_with(
+        &self,
+        limit: u32,
+        mut root: Option<&mut dyn Root>,
+        go_on: impl Fn() -> bool,
+        watch: Option<&dyn Watch>,
+    ) -> (u32, bool) {
+        let (mut polls, mut root_done, mut forced_yields) = (0, false, 0);
         let has_levels = self.levels.borrow().is_some();
         coop::while_polling(|| {
             while polls < limit && go_on() {
@@ -292,18 +352,27 @@ impl Executor {
                 polls += 1;
                 coop::refill();
                 if task == self.root.as_raw() {
+                    watch.inspect(|watch| watch.before_poll(None));
                     root_done = self.poll_root(root.as_deref_mut());
+                    watch.inspect(|watch| watch.after_poll(None));
                 } else {
                     // SAFETY: `owned` has a reference, until the task has ended and this is not used again.
                     let task = unsafe { LocalTask::borrowed(task) };
-                    self.poll_task(&task);
+                    self.poll_task(&task, watch);
                 }
-                if root_done || coop::is_spent() {
+                if root_done {
+                    break;
+                }
+                if coop::is_spent() {
+                    forced_yields += 1;
                     break;
                 }
             }
         });
         self.inbox.counts().polls.add(polls.into());
+        if forced_yields > 0 {
+            self.inbox.counts().forced_yields.add(forced_yields);
+        }
         let mut ready = self.ready.borrow_mut();
         if ready.capacity() > READY_KEPT && ready.len() < ready.capacity() / 8 {
             let half = ready.capacity() / 2;
@@ -312,11 +381,15 @@ impl Executor {
         (polls, root_done)
     }
 
-    fn poll_task(&self, task: &LocalTask) {
+    #[inline(always)]
+    fn poll_task(&self, task: &LocalTask, watch: Option<&dyn Watch>) {
         if task.state().is_aborted() {
             return self.cancel(task);
         }
-        match id::while_running(Some(task.id()), || task.poll()) {
+        watch.inspect(|watch| watch.before_poll(Some(task.id())));
+        let polled = id::while_running(Some(task.id()), || task.poll());
+        watch.inspect(|watch| watch.after_poll(Some(task.id())));
+        match polled {
             Polled::Pending => {}
             Polled::Woken => self.queue(task),
             Polled::Ended(end) => self.finish(task, end),
@@ -413,6 +486,9 @@ impl Executor {
         if task.priority() != Priority::Normal {
             self.use_priorities();
         }
+        if let Some(watch) = &self.watch {
+            watch.spawned(task.id(), (task.vtable().type_name)(), task.priority());
+        }
         self.wake(&task);
         let raw = task.as_raw();
         self.owned.borrow_mut().insert(task);
@@ -439,6 +515,9 @@ impl Executor {
         };
         count.add(1);
         let task = self.owned.borrow_mut().remove(task);
+        if let Some(watch) = &self.watch {
+            watch.ended(task.id(), end);
+        }
         task.complete();
     }
 
@@ -483,12 +562,12 @@ impl Executor {
 
 /// Makes a task, on any thread: at home it is queued, else sent home. The future comes back if the runtime accepts no work any
 /// more.
-pub(crate) fn spawn<F>(inbox: &Arc<Inbox>, future: F, priority: Priority) -> Result<JoinHandle<F::Output>, F>
+pub(crate) fn spawn<F>(inbox: &Arc<Inbox>, future: F, origin: Origin) -> Result<JoinHandle<F::Output>, F>
 where
     F: Future + Send + 'static,
 {
     // SAFETY: `F: Send`.
-    unsafe { spawn_unchecked(inbox, future, priority) }
+    unsafe { spawn_unchecked(inbox, future, origin) }
 }
 
 /// As `spawn`, for a future that need not be `Send` itself.
@@ -499,16 +578,16 @@ where
 pub(crate) unsafe fn spawn_unchecked<F>(
     inbox: &Arc<Inbox>,
     future: F,
-    priority: Priority,
+    origin: Origin,
 ) -> Result<JoinHandle<F::Output>, F>
 where
     F: Future + 'static,
 {
     let mut future = Some(future);
     let mut take = || future.take().expect("evbase: a future is spawned once");
-    if let Some(spawned) = current::with(Arc::as_ptr(inbox), |home| home.spawn_local(take(), priority)) {
+    if let Some(spawned) = current::with(Arc::as_ptr(inbox), |home| home.spawn_local(take(), origin)) {
         return spawned;
     }
     // SAFETY: the caller's promise. The task comes back with the join handle's reference.
-    unsafe { Ok(JoinHandle::new(task::post(take(), priority, inbox)?)) }
+    unsafe { Ok(JoinHandle::new(task::post(take(), origin, inbox)?)) }
 }

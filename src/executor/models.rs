@@ -27,7 +27,7 @@ use loom::sync::atomic::AtomicUsize;
 use loom::thread;
 
 use super::inbox::Owner;
-use super::{Executor, Inbox, JoinHandle, Priority, StopLevel, Stops, Unpark, current, spawn};
+use super::{Executor, Inbox, JoinHandle, Origin, Priority, StopLevel, Stops, Unpark, current, spawn};
 use crate::sync::{Mutex, UnsafeCell};
 
 /// The notify fd of a home that sleeps in its own loop only, where no bell rings.
@@ -65,8 +65,8 @@ impl Home {
     }
 
     fn with(notify_fd: Arc<Notify>, unpark: impl Unpark + 'static) -> (Self, Arc<Inbox>) {
-        let inbox = Arc::new(Inbox::new(Box::new(unpark)));
-        let executor = Executor::new(inbox.clone());
+        let inbox = Arc::new(Inbox::new(Box::new(unpark), false));
+        let executor = Executor::new(inbox.clone(), None);
         (Self { executor, notify_fd }, inbox)
     }
 
@@ -260,7 +260,7 @@ fn work_that_a_stop_finds_accepted_is_run() {
                 let future = async move {
                     ran.fetch_add(1, Relaxed);
                 };
-                spawn(&inbox, future, Priority::Normal).is_ok()
+                spawn(&inbox, future, Origin::here(Priority::Normal)).is_ok()
             })
         };
         let stopper = {
@@ -390,7 +390,7 @@ fn what_home_does_between_turns_tells_its_host_once() {
                 let task = async move {
                     ran.fetch_add(1, Relaxed);
                 };
-                drop(home.executor.spawn_local(task, Priority::Normal));
+                drop(home.executor.spawn_local(task, Origin::here(Priority::Normal)));
             }
         };
         let turns = home.host(spawns, |_| delivered.load(Relaxed) + ran.load(Relaxed) == 3);
@@ -433,7 +433,7 @@ fn a_home_that_is_not_parked_hears_each_stop() {
             listens: AtomicUsize::new(0),
             bell: Notify::new(),
         });
-        let inbox = Arc::new(Inbox::new(Box::new(BellElsewhere(elsewhere.clone()))));
+        let inbox = Arc::new(Inbox::new(Box::new(BellElsewhere(elsewhere.clone())), false));
         let stops = [StopLevel::Request, StopLevel::Now].map(|level| {
             let inbox = inbox.clone();
             thread::spawn(move || {
@@ -576,7 +576,11 @@ fn flagged(home: &Home, flag: &Arc<AtomicUsize>, goal: usize) -> (JoinHandle<u32
             Poll::Pending
         })
     };
-    let handle = home.executor.spawn_local(future, Priority::Normal).ok().unwrap();
+    let handle = home
+        .executor
+        .spawn_local(future, Origin::here(Priority::Normal))
+        .ok()
+        .unwrap();
     home.pass();
     (handle, first.take().unwrap())
 }
@@ -651,7 +655,7 @@ fn an_abort_and_a_wake_up_from_abroad() {
 fn a_task_is_aborted_while_it_arrives() {
     model(5, || {
         let (home, inbox) = Home::new();
-        let handle = spawn(&inbox, std::future::pending::<()>(), Priority::Normal)
+        let handle = spawn(&inbox, std::future::pending::<()>(), Origin::here(Priority::Normal))
             .ok()
             .unwrap();
         // Before, during or after the arrival, which the first pass is.
@@ -685,7 +689,7 @@ fn a_completed_task_is_delivered_while_its_last_waker_goes() {
             waking.lock().take();
             Poll::Ready(())
         });
-        drop(home.executor.spawn_local(future, Priority::Normal));
+        drop(home.executor.spawn_local(future, Origin::here(Priority::Normal)));
         home.pass();
         home.pass();
         waker_thread.join().unwrap();
@@ -699,7 +703,7 @@ fn a_completed_task_is_delivered_while_its_last_waker_goes() {
 fn whoever_joins_is_woken() {
     model(5, || {
         let (home, inbox) = Home::new();
-        let mut handle = spawn(&inbox, async { 3 }, Priority::Normal).ok().unwrap();
+        let mut handle = spawn(&inbox, async { 3 }, Origin::here(Priority::Normal)).ok().unwrap();
         let joiner = thread::spawn(move || {
             // Leaves a waker that will not do.
             match Pin::new(&mut handle).poll(&mut Context::from_waker(Waker::noop())) {
@@ -741,7 +745,7 @@ fn a_handle_dropped_while_its_task_completes() {
         let drops = Arc::new(AtomicUsize::new(0));
         let mut handle = {
             let drops = drops.clone();
-            spawn(&inbox, async move { Output(drops) }, Priority::Normal)
+            spawn(&inbox, async move { Output(drops) }, Origin::here(Priority::Normal))
                 .ok()
                 .unwrap()
         };
@@ -770,7 +774,7 @@ fn a_spawn_meets_the_end() {
                     drop(held);
                     5
                 };
-                match spawn(&inbox, future, Priority::Normal) {
+                match spawn(&inbox, future, Origin::here(Priority::Normal)) {
                     Ok(handle) => match wait(handle) {
                         Ok(output) => assert_eq!(output, 5),
                         Err(error) => assert!(error.is_cancelled()),
@@ -814,12 +818,12 @@ fn the_memory_of_tasks_meets_the_end() {
         let spawner = thread::spawn(move || {
             for _ in 0..2 {
                 // The first one makes home share; the second one may find what home has shared.
-                drop(spawn(&inbox, async {}, Priority::Normal));
+                drop(spawn(&inbox, async {}, Origin::here(Priority::Normal)));
             }
         });
-        let late = home.executor.spawn_local(async {}, Priority::Normal);
+        let late = home.executor.spawn_local(async {}, Origin::here(Priority::Normal));
         for _ in 0..3 {
-            drop(home.executor.spawn_local(async {}, Priority::Normal));
+            drop(home.executor.spawn_local(async {}, Origin::here(Priority::Normal)));
         }
         home.drive_all_tasks();
         home.close_with(|| {});

@@ -87,6 +87,13 @@ impl Owned {
         unsafe { LocalTask::from_raw(task.as_raw()) }
     }
 
+    /// All tasks.
+    pub(super) fn iter(&self) -> impl Iterator<Item = ManuallyDrop<LocalTask>> {
+        let tasks = self.slots.iter().filter_map(|slot| slot.get().ok());
+        // SAFETY: this is home, as in `remove`; the table has a reference to each task in it, and doesn't change meanwhile.
+        tasks.map(|task| unsafe { LocalTask::borrowed(task) })
+    }
+
     /// One of the tasks, if there is one; free slots at the end of the table go.
     pub(super) fn any(&mut self) -> Option<ManuallyDrop<LocalTask>> {
         while let Some(slot) = self.slots.last() {

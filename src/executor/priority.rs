@@ -45,6 +45,10 @@ impl Levels {
         self.high.is_empty() && self.low.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.high.len() + self.low.len()
+    }
+
     pub(super) fn push(&mut self, task: NonNull<Header>, priority: Priority, normal: &mut VecDeque<NonNull<Header>>) {
         match priority {
             Priority::High => &mut self.high,

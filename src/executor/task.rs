@@ -22,10 +22,12 @@ use std::task::{Context, Poll, Waker};
 
 use super::free_list::{self, BlockHeader, FreeList};
 use super::gate::{Admission, Message, Node, NodeVtable, Stops};
+use super::id::TaskId;
 use super::inbox::Inbox;
 use super::join_error::Failure;
 use super::priority::Priority;
 use super::state::State;
+use super::watch::{self, Origin};
 use super::{Executor, catch_panic, current};
 use crate::sync::{Arc, Cell, UnsafeCell};
 
@@ -98,11 +100,14 @@ pub(super) const MOST_SLOTS: u32 = u32::MAX >> SLOT_SHIFT;
 const HIGH: u32 = Priority::High as u32;
 const LOW: u32 = Priority::Low as u32;
 
-/// How a task ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+/// How a task has ended; see [`Observer::ended`](crate::Observer::ended).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// Its future gave an output.
     Completed,
+    /// It was aborted, or dropped when the runtime closed.
     Cancelled,
+    /// Its future panicked.
     Panicked,
 }
 
@@ -165,6 +170,8 @@ pub(super) struct Vtable {
     pub(super) take_output: unsafe fn(NonNull<Header>, *mut ()),
     pub(super) drop_output: unsafe fn(NonNull<Header>),
     pub(super) free: unsafe fn(NonNull<Header>),
+    /// That of the future.
+    pub(super) type_name: fn() -> &'static str,
 }
 
 impl<F: Future> Task<F> {
@@ -177,6 +184,7 @@ impl<F: Future> Task<F> {
         take_output: Self::take_output,
         drop_output: Self::drop_output,
         free: Self::free,
+        type_name: std::any::type_name::<F>,
     };
 
     const VTABLE_REF: &'static Vtable = &Self::VTABLE;
@@ -335,11 +343,15 @@ pub(super) fn new_at_home<F: Future>(
 /// # Safety
 ///
 /// Moving the future home is sound: it is `Send`, or what it holds before its first poll is.
-pub(super) unsafe fn post<F: Future>(future: F, priority: Priority, inbox: &Arc<Inbox>) -> Result<NonNull<Header>, F> {
+pub(super) unsafe fn post<F: Future>(future: F, origin: Origin, inbox: &Arc<Inbox>) -> Result<NonNull<Header>, F> {
     if inbox.is_asked_to_stop(Stops::default()) {
         return Err(future);
     }
-    let task = Task::allocate(future, inbox, State::new_abroad(), (Run::Away, priority), None);
+    let local = (Run::Away, origin.priority);
+    let task = Task::allocate(future, inbox, State::new_abroad(), local, None);
+    if inbox.is_watched() {
+        watch::send_location(inbox, TaskId::of(task.addr()), origin.location);
+    }
     // SAFETY: the node is the header's first field, in an allocation aligned to 16; the inbox's reference keeps the task
     // until it is delivered.
     let message = unsafe { Message::new(task.cast()) };

@@ -1,13 +1,14 @@
 //! Counted references to a task, on any thread; wakers are such references.
 
 use std::mem::{self, ManuallyDrop};
+use std::num::NonZero;
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::gate::{Admission, Message};
-use super::id::Id;
+use super::id::TaskId;
 use super::local_task::LocalTask;
 use super::task::Header;
 use super::{Executor, current};
@@ -38,8 +39,8 @@ impl TaskRef {
         self.0
     }
 
-    pub(super) fn id(&self) -> Id {
-        Id::of(self.0.addr())
+    pub(super) fn id(&self) -> TaskId {
+        TaskId::of(self.0.addr())
     }
 
     /// Calls `f` if this thread is in the loop of the task's executor.
@@ -126,6 +127,12 @@ pub(super) fn borrowed_waker(task: &LocalTask) -> ManuallyDrop<Waker> {
 /// Whether the waker is one of a task of this crate: waking it runs no user code.
 pub(crate) fn is_task_waker(waker: &Waker) -> bool {
     std::ptr::eq(waker.vtable(), &raw const WAKER)
+}
+
+/// The task that a waker wakes, if it is one of a task of this crate.
+pub(crate) fn task_of(waker: &Waker) -> Option<TaskId> {
+    let address = is_task_waker(waker).then(|| NonZero::new(waker.data().addr()));
+    address.flatten().map(TaskId::of)
 }
 
 static WAKER: RawWakerVTable = RawWakerVTable::new(clone_waker, wake, wake_by_ref, drop_waker);

@@ -23,7 +23,7 @@ impl Unpark for NoBell {
 }
 
 fn with_executor(f: impl FnOnce(&Executor)) {
-    let executor = Executor::new(Arc::new(Inbox::new(Box::new(NoBell))));
+    let executor = Executor::new(Arc::new(Inbox::new(Box::new(NoBell), false)), None);
     // SAFETY: this thread is home, and the executor stays until `None` is set below.
     unsafe { current::set(Some(&executor)) };
     f(&executor);
@@ -66,7 +66,7 @@ fn a_task_is_polled_once_a_wake_up() {
                     kept.wake();
                     Poll::Pending
                 }),
-                Priority::Normal,
+                Origin::here(Priority::Normal),
             )
             .ok()
             .unwrap();
@@ -94,7 +94,7 @@ fn an_aborted_task_is_dropped_before_its_next_poll() {
                     let _guard = guard;
                     pending::<()>().await;
                 },
-                Priority::Normal,
+                Origin::here(Priority::Normal),
             )
             .ok()
             .unwrap();
@@ -112,7 +112,7 @@ fn an_aborted_task_is_dropped_before_its_next_poll() {
 fn a_panic_travels_in_the_handle() {
     with_executor(|executor| {
         let mut handle = executor
-            .spawn_local(async { panic!("on purpose") }, Priority::Normal)
+            .spawn_local(async { panic!("on purpose") }, Origin::here(Priority::Normal))
             .ok()
             .map(|handle: JoinHandle<()>| handle)
             .unwrap();
@@ -132,7 +132,11 @@ fn messages_and_tasks_from_the_inbox_keep_their_order() {
         let order = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
         for n in 0..100 {
             let order = order.clone();
-            let handle = spawn(&executor.inbox, async move { order.lock().push(n) }, Priority::Normal);
+            let handle = spawn(
+                &executor.inbox,
+                async move { order.lock().push(n) },
+                Origin::here(Priority::Normal),
+            );
             drop(handle);
         }
         run(executor);
@@ -145,10 +149,15 @@ fn slots_of_tasks_are_used_again() {
     with_executor(|executor| {
         for _ in 0..10 {
             let handles: Vec<_> = (0..100)
-                .map(|n| executor.spawn_local(async move { n }, Priority::Normal).ok().unwrap())
+                .map(|n| {
+                    executor
+                        .spawn_local(async move { n }, Origin::here(Priority::Normal))
+                        .ok()
+                        .unwrap()
+                })
                 .collect();
             // One that stays keeps the list from starting anew.
-            drop(executor.spawn_local(pending::<()>(), Priority::Normal));
+            drop(executor.spawn_local(pending::<()>(), Origin::here(Priority::Normal)));
             run(executor);
             drop(handles);
         }
@@ -166,7 +175,7 @@ fn memory_of_very_many_tasks_goes_back_while_one_stays() {
                     true => Poll::Pending,
                     false => Poll::Ready(()),
                 };
-                drop(executor.spawn_local(poll_fn(end), Priority::Normal));
+                drop(executor.spawn_local(poll_fn(end), Origin::here(Priority::Normal)));
             }
             assert!(executor.owned.borrow().capacity() >= 100_000);
             run(executor);
@@ -182,13 +191,13 @@ fn memory_of_very_many_tasks_goes_back_while_one_stays() {
 
 #[test]
 fn memory_goes_back_to_who_spawns_abroad_and_none_is_left_at_the_end() {
-    let inbox = Arc::new(Inbox::new(Box::new(NoBell)));
-    let executor = Executor::new(inbox.clone());
+    let inbox = Arc::new(Inbox::new(Box::new(NoBell), false));
+    let executor = Executor::new(inbox.clone(), None);
     // SAFETY: this thread is home, and the executor stays until `None` is set below.
     unsafe { current::set(Some(&executor)) };
     let spawn_many_abroad = |tasks: usize| {
         std::thread::scope(|scope| {
-            scope.spawn(|| (0..tasks).for_each(|_| drop(spawn(&inbox, async {}, Priority::Normal))));
+            scope.spawn(|| (0..tasks).for_each(|_| drop(spawn(&inbox, async {}, Origin::here(Priority::Normal)))));
         });
     };
     spawn_many_abroad(1000);
@@ -202,7 +211,7 @@ fn memory_goes_back_to_who_spawns_abroad_and_none_is_left_at_the_end() {
 
     // What goes after the end isn't kept: the inbox would keep itself.
     spawn_many_abroad(kept + 1);
-    let last = spawn(&inbox, std::future::pending::<()>(), Priority::Normal)
+    let last = spawn(&inbox, std::future::pending::<()>(), Origin::here(Priority::Normal))
         .ok()
         .unwrap();
     close(&executor);
@@ -216,8 +225,8 @@ fn memory_goes_back_to_who_spawns_abroad_and_none_is_left_at_the_end() {
 
 #[test]
 fn whoever_may_not_go_on_leaves_the_shared_memory_alone() {
-    let inbox = Arc::new(Inbox::new(Box::new(NoBell)));
-    let executor = Executor::new(inbox.clone());
+    let inbox = Arc::new(Inbox::new(Box::new(NoBell), false));
+    let executor = Executor::new(inbox.clone(), None);
     // SAFETY: this thread is home, and the executor stays until `None` is set below.
     unsafe { current::set(Some(&executor)) };
     let spawn_abroad = || drop(spawn_abroad(&inbox));
@@ -259,7 +268,7 @@ fn a_wake_up_that_failed_is_tried_again_by_the_next_message() {
         }
     }
     let wake_ups = std::sync::Arc::default();
-    let inbox = Inbox::new(Box::new(FailsOnce(std::sync::Arc::clone(&wake_ups))));
+    let inbox = Inbox::new(Box::new(FailsOnce(std::sync::Arc::clone(&wake_ups))), false);
     assert!(inbox.park(Stops::default()));
     assert!(inbox.send(|| {}).is_ok());
     assert_eq!(wake_ups.load(Relaxed), 1, "failed");
@@ -380,9 +389,16 @@ fn what_is_sent_before_the_seal_is_delivered_and_its_tasks_are_cancelled_and_not
         numbered(&inbox, 0..2, &order);
         executor.receive(1);
         let handle = spawn_abroad(&inbox);
-        let local = executor.spawn_local(pending::<()>(), Priority::Normal).ok().unwrap();
+        let local = executor
+            .spawn_local(pending::<()>(), Origin::here(Priority::Normal))
+            .ok()
+            .unwrap();
         executor.begin_close();
-        assert!(executor.spawn_local(pending::<()>(), Priority::Normal).is_err());
+        assert!(
+            executor
+                .spawn_local(pending::<()>(), Origin::here(Priority::Normal))
+                .is_err()
+        );
         executor.cancel_all(|| true);
         assert!(local.is_finished() && !handle.is_finished());
         numbered(&inbox, 2..4, &order);
@@ -398,7 +414,7 @@ fn what_is_sent_before_the_seal_is_delivered_and_its_tasks_are_cancelled_and_not
 /// A task that ends at its first poll, made on another thread.
 fn spawn_abroad(inbox: &Arc<Inbox>) -> JoinHandle<()> {
     std::thread::scope(|scope| {
-        let spawned = scope.spawn(|| spawn(inbox, async {}, Priority::Normal).ok().unwrap());
+        let spawned = scope.spawn(|| spawn(inbox, async {}, Origin::here(Priority::Normal)).ok().unwrap());
         spawned.join().unwrap()
     })
 }
@@ -432,7 +448,7 @@ fn each_poll_has_a_budget_of_its_own_which_is_full_again_after_many_refusals() {
 fn outside_of_a_poll_nothing_is_spent() {
     with_executor(|executor| {
         let cx = Context::from_waker(Waker::noop());
-        drop(executor.spawn_local(async {}, Priority::Normal));
+        drop(executor.spawn_local(async {}, Origin::here(Priority::Normal)));
         run(executor);
         assert!((0..10_000).all(|_| coop::spend(&cx).is_ready()));
     });
@@ -445,7 +461,10 @@ fn who_is_refused_is_woken() {
             while coop::spend(cx).is_ready() {}
             Poll::<()>::Pending
         });
-        let handle = executor.spawn_local(spender, Priority::Normal).ok().unwrap();
+        let handle = executor
+            .spawn_local(spender, Origin::here(Priority::Normal))
+            .ok()
+            .unwrap();
         executor.receive(1);
         for _ in 0..3 {
             assert_eq!(

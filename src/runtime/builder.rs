@@ -1,15 +1,20 @@
 //! [`Builder`]: makes runtimes.
 
+use std::fmt;
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::context;
 use super::error::RunError;
 use super::home::{Goal, Home};
 use super::runtime::Runtime;
 use super::shared::{Settings, Shared};
+use super::stall::{Stall, Stalls};
+use super::watch::{Observer, WatchSettings};
 
 /// Makes a [`Runtime`] with other settings than the default ones, or one on a thread of its own.
 ///
@@ -28,10 +33,19 @@ use super::shared::{Settings, Shared};
 /// assert_eq!(report.completed, 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "a builder makes nothing before `build` or `start`"]
 pub struct Builder {
     settings: Settings,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("grace", &self.settings.grace)
+            .field("event_interval", &self.settings.event_interval)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Builder {
@@ -50,6 +64,7 @@ impl Builder {
                 timer_slack: None,
                 event_time: None,
                 paused: false,
+                watch: WatchSettings::default(),
             },
         }
     }
@@ -147,6 +162,87 @@ impl Builder {
         self
     }
 
+    /// Measures how long polls, passes and waits take, and how late timers fire: `busy`, `waited` and the histograms of
+    /// [`Metrics`](crate::Metrics). It costs two looks at the clock a poll, some 50 ns.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let runtime = evbase::Builder::new().measure().build()?;
+    /// runtime.block_on(evbase::time::sleep(Duration::from_millis(5)))?;
+    /// let metrics = runtime.metrics();
+    /// assert!(metrics.waited > Duration::from_millis(4));
+    /// println!("polls:\n{}", metrics.poll_times);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn measure(mut self) -> Self {
+        self.settings.watch.measure = true;
+        self
+    }
+
+    /// Tells an observer of each task: when it is spawned, polled, and has ended. At home. The runtimes of clones of this builder
+    /// share it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// use evbase::{End, Observer, TaskInfo};
+    ///
+    /// #[derive(Clone, Default)]
+    /// struct Ends(Arc<Mutex<Vec<String>>>);
+    ///
+    /// impl Observer for Ends {
+    ///     fn ended(&mut self, task: &TaskInfo, end: End) {
+    ///         self.0.lock().unwrap().push(format!("{} {end:?}", task.location.line()));
+    ///     }
+    /// }
+    ///
+    /// let ends = Ends::default();
+    /// let runtime = evbase::Builder::new().observe(ends.clone()).build()?;
+    /// let line = line!() + 1;
+    /// let task = runtime.spawn_local(async {})?;
+    /// runtime.block_on(task)??;
+    /// assert_eq!(*ends.0.lock().unwrap(), [format!("{line} Completed")]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn observe(mut self, observer: impl Observer + Send + 'static) -> Self {
+        self.settings.watch.observer = Some(Arc::new(Mutex::new(observer)));
+        self
+    }
+
+    /// Calls `report` when home is busy with one thing, such as one poll of a task, for longer than `limit`: while that lasts, at 1 to
+    /// 1.5 times the limit, again at 2, 4, ... times, and once when it is over. See [`Stall`].
+    ///
+    /// The calls come on the thread `evbase-watch`, of which there is one a process, and only while there is a runtime with this
+    /// setting. It isn't woken while all homes sleep. It costs home a look at the clock for each poll, and a futex call at most
+    /// each half of the limit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    ///
+    /// let (send, stalls) = mpsc::channel();
+    /// let runtime = evbase::Builder::new()
+    ///     .on_stall(Duration::from_millis(10), move |stall| send.send(stall.to_string()).unwrap())
+    ///     .start("home")?;
+    /// drop(runtime.spawner().spawn(async { std::thread::sleep(Duration::from_millis(100)) }));
+    /// let stall = stalls.recv()?;
+    /// assert!(stall.contains("has been busy"), "{stall}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_stall(mut self, limit: Duration, report: impl FnMut(&Stall) + Send + 'static) -> Self {
+        self.settings.watch.stalls = Some(Stalls {
+            limit,
+            report: Arc::new(Mutex::new(report)),
+        });
+        self
+    }
+
     /// How late a timer may be in order to share a wake-up with others, instead of a millisecond. Zero makes every timer
     /// exact. A timer is put off by no more than a 128th of its length either way, and by nothing if it is shorter than 32 ms:
     /// see [`time`](crate::time).
@@ -188,6 +284,18 @@ impl Builder {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "an event interval of 0 would never poll a task; the default is 64",
+            ));
+        }
+        if self
+            .settings
+            .watch
+            .stalls
+            .as_ref()
+            .is_some_and(|stalls| stalls.limit.is_zero())
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a limit of zero would make a stall of every poll; take some milliseconds",
             ));
         }
         context::sweep(None);

@@ -357,7 +357,7 @@ fn with_contexts<R>(change: impl FnOnce(&mut Contexts) -> R) -> Option<R> {
 }
 
 /// The innermost of the contexts' homes for which the condition holds.
-fn find(condition: impl FnMut(&&Rc<Home>) -> bool) -> Option<Rc<Home>> {
+pub(super) fn find(condition: impl FnMut(&&Rc<Home>) -> bool) -> Option<Rc<Home>> {
     let found = CONTEXTS.try_with(|stack| {
         let contexts = stack.take();
         let home = contexts.iter().rev().map(|(_, home)| home).find(condition).cloned();

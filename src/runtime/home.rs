@@ -24,8 +24,9 @@ use super::readiness::{Base, Readiness};
 use super::report::Report;
 use super::shared::Shared;
 use super::timers::Owners;
+use super::watch::Watched;
 use crate::base::{Descriptor, ExactThread, Fired};
-use crate::executor::{Executor, Root, Stops, catch_panic, is_task_waker};
+use crate::executor::{Executor, Root, Stops, Watch, catch_panic, is_task_waker};
 
 pub(crate) struct Home {
     shared: Arc<Shared>,
@@ -36,6 +37,8 @@ pub(crate) struct Home {
     /// The stops that home knows of.
     seen: Cell<Stops>,
     hooks: Hooks,
+    /// Of a runtime that is watched.
+    watched: Option<Rc<Watched>>,
     /// A loop of this home, or its closing, is on this thread's stack.
     driven: Cell<bool>,
     /// Empty between looks at the base; kept for its memory.
@@ -143,6 +146,9 @@ impl<'a> Driving<'a> {
             _in_loop: InLoop::begin(),
         };
         home.executor.wake_up();
+        if let Some(watched) = home.watched() {
+            watched.is_idle(false);
+        }
         home.hooks.after();
         Ok(driving)
     }
@@ -151,15 +157,24 @@ impl<'a> Driving<'a> {
 impl Drop for Driving<'_> {
     fn drop(&mut self) {
         self.home.driven.set(false);
+        if let Some(watched) = self.home.watched() {
+            watched.loop_ended();
+        }
         self.home.settle();
     }
 }
 
 impl Home {
     pub(super) fn new(shared: &Arc<Shared>, base: Base) -> Rc<Self> {
+        let watched = shared.settings.watch.is_any().then(|| {
+            let observer = shared.settings.watch.observer.clone();
+            Watched::new(observer, shared.measured.clone(), shared.watchpoint.clone())
+        });
+        let watch = watched.clone().map(|watched| watched as Rc<dyn Watch>);
         Rc::new(Self {
             shared: shared.clone(),
-            executor: Executor::new(shared.inbox().clone()),
+            executor: Executor::new(shared.inbox().clone(), watch),
+            watched,
             base: RefCell::new(Some(base)),
             life: Cell::new(Life::Bound),
             seen: Cell::default(),
@@ -183,6 +198,10 @@ impl Home {
     /// The base; `None` when it is closed. No user code runs under this borrow.
     pub(super) fn base(&self) -> RefMut<'_, Option<Base>> {
         self.base.borrow_mut()
+    }
+
+    pub(super) fn watched(&self) -> Option<&Watched> {
+        self.watched.as_deref()
     }
 
     pub(super) fn hooks(&self) -> &Hooks {
@@ -400,6 +419,12 @@ impl Home {
             }
         };
         turn.polls = polls as usize;
+        let counters = &self.shared.counters;
+        counters.ready.set(self.executor.ready());
+        if let Some(base) = &*self.base() {
+            counters.sources.set(base.sources());
+            counters.armed.set(base.timers());
+        }
         Ok((turn, root_done))
     }
 
@@ -473,14 +498,29 @@ impl Home {
             Fired::Source { event, payload, .. } => payload.event(event, &mut wake),
             Fired::Timer { payload, .. } => wake(payload),
         };
+        let began = self.watched().and_then(Watched::look_begins);
+        if let Some(watched) = self.watched()
+            && sleep
+        {
+            watched.is_idle(true);
+        }
         let looked = match self.base.borrow_mut().as_mut() {
             // Only the notify fd is registered, and home is awake: it need not ask the kernel. (Nor is there a host that polls.)
             Some(base) if !sleep && base.sources() == 0 && !self.shared.is_embedded() => {
                 Ok((0, base.fire_timers(handler)))
             }
-            Some(base) => base.turn(timeout, handler).map(|turned| (turned.events, turned.timers)),
+            Some(base) => base.turn(timeout, handler).map(|turned| {
+                if turned.notified {
+                    self.shared.counters.notified.add(1);
+                }
+                (turned.events, turned.timers)
+            }),
             None => Ok((0, 0)),
         };
+        if let Some(watched) = self.watched() {
+            watched.look_ended(began, sleep);
+            watched.is_idle(false);
+        }
         self.woken.replace(woken);
         looked
     }

@@ -1,6 +1,10 @@
 //! What a runtime counts.
 
+use std::time::Duration;
+
 use super::shared::Shared;
+use super::watch::Measured;
+use crate::base::{Buckets, Histogram};
 use crate::executor::Count;
 
 /// What a runtime has done so far: a snapshot, taken from any thread by [`Runtime::metrics`](crate::Runtime::metrics).
@@ -40,12 +44,38 @@ pub struct Metrics {
     pub events: u64,
     /// Timers that fired.
     pub timers: u64,
+    /// Messages of other threads that were delivered: new tasks, wake-ups, aborts, and what else crosses threads.
+    pub messages: u64,
+    /// Looks at the kernel that found the notify descriptor used.
+    pub notified: u64,
+    /// Polls that ended because the task had used its budget: see [`Builder`](crate::Builder).
+    pub forced_yields: u64,
+    /// Ready tasks after the last pass.
+    pub ready: u64,
+    /// Descriptors that were registered at the last pass.
+    pub sources: u64,
+    /// Timers that were armed at the last pass.
+    pub timers_armed: u64,
+    /// The time inside of polls. This one and those below are zero without [`Builder::measure`](crate::Builder::measure).
+    pub busy: Duration,
+    /// The time inside of waits in the kernel.
+    pub waited: Duration,
+    /// How long polls took.
+    pub poll_times: Histogram,
+    /// How long it took from the end of one look at the kernel to the next.
+    pub pass_times: Histogram,
+    /// How long after their deadlines timers fired.
+    pub timer_lag: Histogram,
 }
 
 impl Metrics {
     pub(super) fn of(shared: &Shared) -> Self {
         let tasks = shared.inbox().counts();
         let counters = &shared.counters;
+        let measured = shared.measured.as_deref();
+        let histogram = |of: fn(&Measured) -> &Buckets| {
+            measured.map_or_else(Histogram::default, |measured| of(measured).snapshot())
+        };
         // `accepted` last: so it is never less than the sum of the others.
         let [completed, cancelled, panicked] = [&tasks.completed, &tasks.cancelled, &tasks.panicked].map(Count::get);
         Self {
@@ -58,6 +88,17 @@ impl Metrics {
             parks: counters.parks.get(),
             events: counters.events.get(),
             timers: counters.timers.get(),
+            messages: tasks.messages.get(),
+            notified: counters.notified.get(),
+            forced_yields: tasks.forced_yields.get(),
+            ready: counters.ready.get(),
+            sources: counters.sources.get(),
+            timers_armed: counters.armed.get(),
+            busy: measured.map_or(Duration::ZERO, |measured| Duration::from_nanos(measured.busy.get())),
+            waited: measured.map_or(Duration::ZERO, |measured| Duration::from_nanos(measured.waited.get())),
+            poll_times: histogram(|measured| &measured.poll_times),
+            pass_times: histogram(|measured| &measured.pass_times),
+            timer_lag: histogram(|measured| &measured.timer_lag),
         }
     }
 

@@ -135,7 +135,7 @@ impl Unpark for Outside {
 /// A runtime whose home is elsewhere, as far as its stops go.
 fn outside() -> (Arc<Inbox>, Arc<Bells<Notify>>) {
     let bells = Arc::new(Bells::new());
-    (Arc::new(Inbox::new(Box::new(Outside(bells.clone())))), bells)
+    (Arc::new(Inbox::new(Box::new(Outside(bells.clone())), false)), bells)
 }
 
 /// A thread that waits: it sleeps, and looks at the stops when its bell has rung, until `done` says so.
@@ -236,11 +236,14 @@ fn an_embedded_home_that_waits_elsewhere_hears_a_stop() {
     model(5, || {
         let (bells, embedded) = (Arc::new(Bells::new()), Arc::new(AtomicUsize::new(0)));
         let descriptor = Arc::new(Notify::new());
-        let inbox = Arc::new(Inbox::new(Box::new(InAHost {
-            bells: bells.clone(),
-            embedded: embedded.clone(),
-            descriptor: descriptor.clone(),
-        })));
+        let inbox = Arc::new(Inbox::new(
+            Box::new(InAHost {
+                bells: bells.clone(),
+                embedded: embedded.clone(),
+                descriptor: descriptor.clone(),
+            }),
+            false,
+        ));
         let bell = Arc::new(Bell::new());
         bells.ring_home_on_stop(&bell, &inbox);
         let stop = {
@@ -249,7 +252,7 @@ fn an_embedded_home_that_waits_elsewhere_hears_a_stop() {
                 inbox.stop(StopLevel::Request);
             })
         };
-        let executor = Executor::new(inbox.clone());
+        let executor = Executor::new(inbox.clone(), None);
         embedded.store(1, Relaxed);
         executor.settle(Stops::default(), false);
         // A wait begins: it looks first, as `wait::for_termination` does.

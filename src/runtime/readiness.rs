@@ -259,6 +259,20 @@ impl Readiness {
         waker
     }
 
+    /// Calls `each` with the wakers of all who wait, and for what.
+    pub(super) fn each_waiting<'a>(&'a self, mut each: impl FnMut(Interest, &'a Waker)) {
+        for direction in Direction::BOTH {
+            let interest = match direction {
+                Direction::Read => Interest::READABLE,
+                Direction::Write => Interest::WRITABLE,
+            };
+            let first = self.sides[direction as usize].first.iter();
+            let further = self.more.iter().map(|more| &more[direction as usize]);
+            let further = further.flat_map(|more| more.futures.iter().flatten().chain(&more.pollers));
+            first.chain(further).for_each(|waker| each(interest, waker));
+        }
+    }
+
     /// The wakers of all who wait.
     pub(super) fn into_wakers(self) -> impl Iterator<Item = Waker> {
         let more = self

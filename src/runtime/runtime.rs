@@ -23,7 +23,7 @@ use super::shutdown::{Shutdown, Terminated};
 use super::spawner::{LocalSpawner, Spawner};
 use super::standing::Standing;
 use super::{close, context};
-use crate::executor::{JoinHandle, Large, Priority, Root, catch_panic, is_large};
+use crate::executor::{JoinHandle, Large, Origin, Priority, Root, catch_panic, is_large};
 
 /// A single-threaded async runtime on its own event base.
 ///
@@ -227,6 +227,7 @@ impl Runtime {
     /// assert_eq!(runtime.block_on(task)??, 42);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[track_caller]
     pub fn spawn_local<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
     where
         F: Future + 'static,
@@ -237,12 +238,13 @@ impl Runtime {
         self.bind_and_spawn(future)
     }
 
+    #[track_caller]
     fn bind_and_spawn<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
     where
         F: Future + 'static,
     {
         match Home::bind(&self.shared) {
-            Ok(home) => home.spawn_local(future, Priority::Normal),
+            Ok(home) => home.spawn_local(future, Origin::here(Priority::Normal)),
             Err(error) => Err(SpawnError::new(error.into(), future)),
         }
     }

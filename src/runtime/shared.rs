@@ -15,12 +15,14 @@ use super::clock;
 use super::once::Once;
 use super::readiness::Base;
 use super::report::Report;
+use super::stall::Watchpoint;
+use super::watch::{Measured, WatchSettings};
 use crate::base::{EventBase, Notifier, fork};
 use crate::executor::{Count, Inbox, StopLevel, Stops, Unpark};
 use crate::sync;
 
 /// The builder's settings.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub(super) struct Settings {
     pub(super) grace: Duration,
     pub(super) event_interval: u32,
@@ -28,6 +30,7 @@ pub(super) struct Settings {
     pub(super) event_time: Option<Duration>,
     /// Whether time is virtual.
     pub(super) paused: bool,
+    pub(super) watch: WatchSettings,
 }
 
 /// What home counts; the executor has counters of its own.
@@ -37,6 +40,25 @@ pub(super) struct Counters {
     pub(super) parks: Count,
     pub(super) events: Count,
     pub(super) timers: Count,
+    pub(super) notified: Count,
+    /// Of the last pass.
+    pub(super) ready: Gauge,
+    pub(super) sources: Gauge,
+    pub(super) armed: Gauge,
+}
+
+/// A figure of the last pass: written at home, read on any thread.
+#[derive(Debug, Default)]
+pub(super) struct Gauge(AtomicUsize);
+
+impl Gauge {
+    pub(super) fn set(&self, figure: usize) {
+        self.0.store(figure, Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Relaxed) as u64
+    }
 }
 
 pub(crate) struct Shared {
@@ -52,6 +74,10 @@ pub(crate) struct Shared {
     /// Set when everything is freed.
     pub(super) closed: Once<Report>,
     pub(super) counters: Counters,
+    /// With `measure` only.
+    pub(super) measured: Option<Arc<Measured>>,
+    /// With `on_stall` only.
+    pub(super) watchpoint: Option<Arc<Watchpoint>>,
     /// While there is a [`Hold`](crate::time::Hold), virtual time stands still.
     pub(super) holds: AtomicUsize,
     /// The OS error with which the kernel refused to wait, if that has ended the thread of `Builder::start`.
@@ -100,6 +126,11 @@ impl Shared {
             base.pause_clock();
             clock::use_virtual_time();
         }
+        let measured: Option<Arc<Measured>> = settings.watch.measure.then(Arc::default);
+        if let Some(measured) = &measured {
+            base.measure_lag(measured.timer_lag.clone());
+        }
+        let watchpoint = settings.watch.stalls.clone().map(Watchpoint::new).transpose()?;
         Ok(Arc::new_cyclic(|shared| {
             let waker = Arc::new(HomeWaker {
                 notifier: base.notifier(),
@@ -108,7 +139,7 @@ impl Shared {
                 shared: shared.clone(),
             });
             Self {
-                inbox: sync::Arc::new(Inbox::new(Box::new(waker.clone()))),
+                inbox: sync::Arc::new(Inbox::new(Box::new(waker.clone()), settings.watch.is_any())),
                 waker,
                 birth: fork::Birth::here(),
                 binding: Binding::new(base),
@@ -116,6 +147,8 @@ impl Shared {
                 stopping: Once::new(),
                 closed: Once::new(),
                 counters: Counters::default(),
+                measured,
+                watchpoint,
                 holds: AtomicUsize::new(0),
                 wait_error: OnceLock::new(),
             }
@@ -176,6 +209,14 @@ impl Shared {
             return None;
         }
         self.closed.get()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(watchpoint) = &self.watchpoint {
+            watchpoint.leave();
+        }
     }
 }
 

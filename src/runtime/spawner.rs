@@ -14,7 +14,7 @@ use super::context;
 use super::error::{SpawnError, SpawnErrorKind};
 use super::home::Home;
 use super::shared::Shared;
-use crate::executor::{self, Inbox, JoinHandle, Large, Priority, is_large};
+use crate::executor::{self, Inbox, JoinHandle, Large, Origin, Priority, is_large};
 use crate::sync;
 
 /// Spawns tasks into a runtime from any thread.
@@ -113,15 +113,19 @@ impl Spawner {
     /// assert!(task.wait()?.unwrap_err().is_cancelled());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[track_caller]
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send,
     {
         if const { is_large::<F>() } {
-            return self.send(Large::new(future)).unwrap_or_else(|_| JoinHandle::refused());
+            return self
+                .send(Large::new(future), self.origin())
+                .unwrap_or_else(|_| JoinHandle::refused());
         }
-        self.send(future).unwrap_or_else(|_| JoinHandle::refused())
+        self.send(future, self.origin())
+            .unwrap_or_else(|_| JoinHandle::refused())
     }
 
     /// Spawns a task, or gives the future back. From any thread; it never blocks.
@@ -144,34 +148,42 @@ impl Spawner {
     /// assert_eq!(other.block_on(task)??, 42);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[track_caller]
     pub fn try_spawn<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
     where
         F: Future + Send + 'static,
         F::Output: Send,
     {
         if const { is_large::<F>() } {
-            return self.send(Large::new(future)).map_err(SpawnError::unboxed);
+            return self
+                .send(Large::new(future), self.origin())
+                .map_err(SpawnError::unboxed);
         }
-        self.send(future)
+        self.send(future, self.origin())
     }
 
-    fn send<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
+    fn send<F>(&self, future: F, origin: Origin) -> Result<JoinHandle<F::Output>, SpawnError<F>>
     where
         F: Future + Send + 'static,
     {
-        self.give(future, executor::spawn)
+        self.give(future, origin, executor::spawn)
+    }
+
+    #[track_caller]
+    fn origin(&self) -> Origin {
+        Origin::here(self.priority)
     }
 
     fn give<F, T>(
         &self,
         future: F,
-        to: impl FnOnce(&sync::Arc<Inbox>, F, Priority) -> Result<T, F>,
+        origin: Origin,
+        to: impl FnOnce(&sync::Arc<Inbox>, F, Origin) -> Result<T, F>,
     ) -> Result<T, SpawnError<F>> {
         if self.shared.is_forked() {
             return Err(SpawnError::new(SpawnErrorKind::Forked, future));
         }
-        to(self.shared.inbox(), future, self.priority)
-            .map_err(|future| SpawnError::new(SpawnErrorKind::Stopped, future))
+        to(self.shared.inbox(), future, origin).map_err(|future| SpawnError::new(SpawnErrorKind::Stopped, future))
     }
 
     /// Spawns a task whose future need not be `Send`: the closure goes home, makes the future there, and the future lives
@@ -194,6 +206,7 @@ impl Spawner {
     /// assert_eq!(handle.wait()??, 42);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[track_caller]
     pub fn spawn_with<C, F>(&self, make: C) -> JoinHandle<F::Output>
     where
         C: FnOnce() -> F + Send + 'static,
@@ -227,6 +240,7 @@ impl Spawner {
     /// assert_eq!(futures::executor::block_on(make()), 42);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[track_caller]
     pub fn try_spawn_with<C, F>(&self, make: C) -> Result<JoinHandle<F::Output>, SpawnError<C>>
     where
         C: FnOnce() -> F + Send + 'static,
@@ -234,16 +248,17 @@ impl Spawner {
         F::Output: Send,
     {
         let future = MakeFuture::Closure { make: Some(make) };
+        let origin = self.origin();
         if const { is_large::<MakeFuture<C, F>>() } {
             // SAFETY: before its first poll, which is at home, this future holds only the closure, which is `Send`.
-            let refused = self.give(Large::new(future), |inbox, future, priority| unsafe {
-                executor::spawn_unchecked(inbox, future, priority)
+            let refused = self.give(Large::new(future), origin, |inbox, future, origin| unsafe {
+                executor::spawn_unchecked(inbox, future, origin)
             });
             return refused.map_err(|refused| MakeFuture::closure_of(SpawnError::unboxed(refused)));
         }
         // SAFETY: as above.
-        self.give(future, |inbox, future, priority| unsafe {
-            executor::spawn_unchecked(inbox, future, priority)
+        self.give(future, origin, |inbox, future, origin| unsafe {
+            executor::spawn_unchecked(inbox, future, origin)
         })
         .map_err(MakeFuture::closure_of)
     }
@@ -397,20 +412,21 @@ impl LocalSpawner {
     /// assert_eq!(runtime.block_on(task)??, 42);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[track_caller]
     pub fn spawn_local<F>(&self, future: F) -> Result<JoinHandle<F::Output>, SpawnError<F>>
     where
         F: Future + 'static,
     {
         if const { is_large::<F>() } {
-            let spawned = self.home.spawn_local(Large::new(future), self.priority);
+            let spawned = self.home.spawn_local(Large::new(future), Origin::here(self.priority));
             return spawned.map_err(SpawnError::unboxed);
         }
-        self.home.spawn_local(future, self.priority)
+        self.home.spawn_local(future, Origin::here(self.priority))
     }
 }
 
 impl Home {
-    pub(super) fn spawn_local<F>(&self, future: F, priority: Priority) -> Result<JoinHandle<F::Output>, SpawnError<F>>
+    pub(super) fn spawn_local<F>(&self, future: F, origin: Origin) -> Result<JoinHandle<F::Output>, SpawnError<F>>
     where
         F: Future + 'static,
     {
@@ -418,7 +434,7 @@ impl Home {
             return Err(SpawnError::new(SpawnErrorKind::Forked, future));
         }
         self.executor()
-            .spawn_local(future, priority)
+            .spawn_local(future, origin)
             .map_err(|future| SpawnError::new(SpawnErrorKind::Stopped, future))
     }
 }
@@ -486,10 +502,10 @@ where
     let home = context::expect_current();
     if const { is_large::<F>() } {
         return home
-            .spawn_local(Large::new(future), Priority::Normal)
+            .spawn_local(Large::new(future), Origin::here(Priority::Normal))
             .unwrap_or_else(|_| JoinHandle::refused());
     }
-    home.spawn_local(future, Priority::Normal)
+    home.spawn_local(future, Origin::here(Priority::Normal))
         .unwrap_or_else(|_| JoinHandle::refused())
 }
 

@@ -178,6 +178,7 @@ impl<T> JoinSet<T> {
     /// assert_eq!(outputs, [1, 2, 3]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[track_caller]
     pub fn spawn_on<F>(&mut self, future: F, spawner: &Spawner) -> AbortHandle
     where
         F: Future<Output = T> + Send + 'static,

@@ -15,7 +15,7 @@ use std::thread;
 
 use pin_project_lite::pin_project;
 
-use crate::executor::{self, Id};
+use crate::executor::{self, TaskId};
 
 /// Declares values that belong to a task, each a [`LocalKey`](crate::task::LocalKey): as `std`'s `thread_local!` does for threads,
 /// but without an initial value. [`scope`](crate::task::LocalKey::scope) gives one.
@@ -85,7 +85,7 @@ pub struct Slot<T>(Cell<Option<Entered<T>>>);
 struct Entered<T> {
     /// `None`: the scope's value was taken.
     value: Option<*const T>,
-    task: Option<Id>,
+    task: Option<TaskId>,
 }
 
 impl<T> Clone for Entered<T> {

@@ -12,12 +12,12 @@ fn a_task_has_the_id_that_its_handles_say() {
     let runtime = Runtime::new().unwrap();
     runtime
         .block_on(async {
-            assert_eq!(task::try_id(), None, "the future of block_on is no task");
-            let here = evbase::spawn_local(async { (task::id(), task::try_id()) });
+            assert_eq!(task::id(), None, "the future of block_on is no task");
+            let here = evbase::spawn_local(async { task::id() });
             let id = here.id();
             assert_eq!(here.abort_handle().id(), id);
-            assert_eq!(here.await.unwrap(), (id, Some(id)));
-            assert_eq!(task::try_id(), None);
+            assert_eq!(here.await.unwrap(), Some(id));
+            assert_eq!(task::id(), None);
         })
         .unwrap();
     let spawner = runtime.spawner();
@@ -25,8 +25,8 @@ fn a_task_has_the_id_that_its_handles_say() {
         .join()
         .unwrap();
     let id = abroad.id();
-    assert_eq!(runtime.block_on(abroad).unwrap().unwrap(), id);
-    assert_eq!(task::try_id(), None);
+    assert_eq!(runtime.block_on(abroad).unwrap().unwrap(), Some(id));
+    assert_eq!(task::id(), None);
 }
 
 #[test]
@@ -66,10 +66,10 @@ fn refused_tasks_have_ids_of_their_own() {
 
 #[test]
 fn a_destructor_at_the_end_knows_whose_it_is() {
-    struct Tells(Rc<Cell<Option<task::Id>>>);
+    struct Tells(Rc<Cell<Option<task::TaskId>>>);
     impl Drop for Tells {
         fn drop(&mut self) {
-            self.0.set(task::try_id());
+            self.0.set(task::id());
         }
     }
     let told = Rc::new(Cell::new(None));
@@ -93,22 +93,16 @@ fn a_task_keeps_its_id_whatever_it_enters_or_closes() {
         .spawn_local(async {
             let entered = Runtime::new().unwrap();
             let guard = entered.enter().unwrap();
-            let in_guard = task::try_id();
+            let in_guard = task::id();
             drop(guard);
             // Closes here, and drops a task of its own.
             let others = entered.spawn_local(pending::<()>()).unwrap().id();
             drop(entered);
-            [in_guard, task::try_id(), Some(others)]
+            [in_guard, task::id(), Some(others)]
         })
         .unwrap();
     let id = task.id();
     let [in_guard, after, others] = runtime.block_on(task).unwrap().unwrap();
     assert_eq!((in_guard, after), (Some(id), Some(id)));
     assert_ne!(others, Some(id));
-}
-
-#[test]
-#[should_panic = "task::id was called outside of a task"]
-fn outside_of_a_task_there_is_no_id() {
-    task::id();
 }

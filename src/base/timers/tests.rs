@@ -9,7 +9,7 @@ const SECOND: u64 = 1_000_000_000;
 /// Moves time on, and takes everything that is due.
 fn fire<T>(wheel: &mut Wheel<T>, now: u64) -> Vec<T> {
     wheel.expire(now);
-    std::iter::from_fn(|| wheel.pop_expired())
+    std::iter::from_fn(|| wheel.pop_expired().map(|(_, key, payload)| (key, payload)))
         .map(|(_, payload)| payload)
         .collect()
 }

@@ -1,0 +1,355 @@
+//! The watch for stalls: a thread that notices, while it lasts, that home is busy with one thing for too long.
+//!
+//! ```text
+//!   home           begin(task), set_idle      writes into its runtime's Watchpoint what it does, and since when
+//!   evbase-watch   every half of the limit    looks into all watchpoints, and reports
+//!                  all are idle               sleeps, without an end, until a home that wakes up wakes it
+//! ```
+//!
+//! There is one thread a process, only while there are watchpoints. Going to sleep and waking up is the pattern of Dekker: each side
+//! says first what it is up to, and then looks at the other.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst, fence};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+use std::{io, ptr};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::watch::{TaskInfo, Tasks};
+use crate::base::fork;
+use crate::executor::{TaskId, catch_panic};
+
+/// Home has been busy with one thing for too long: what [`Builder::on_stall`](crate::Builder::on_stall) is told.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Stall {
+    /// The task whose poll it is; `None` if it is something else: the future of `block_on`, a hook, a destructor, a waker.
+    pub task: Option<TaskInfo>,
+    /// For how long, so far.
+    pub lasted: Duration,
+    /// It goes on; otherwise this is the last call about it.
+    pub ongoing: bool,
+    /// The home thread.
+    pub home: ThreadId,
+    /// The home thread's number, by which the operating system's tools know it. Zero if home was never asked.
+    pub os_thread: u64,
+}
+
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.ongoing { "has been busy" } else { "was busy" };
+        write!(
+            f,
+            "{:?} (thread {}) {verb} for {:?} with ",
+            self.home, self.os_thread, self.lasted
+        )?;
+        match &self.task {
+            Some(task) => write!(f, "one poll of the task {task}"),
+            None => f.write_str("something that is no task: a future of block_on, a hook, a destructor, a waker"),
+        }
+    }
+}
+
+type Report = dyn FnMut(&Stall) + Send;
+
+/// What a builder was asked for.
+#[derive(Clone)]
+pub(super) struct Stalls {
+    pub(super) limit: Duration,
+    pub(super) report: Arc<Mutex<Report>>,
+}
+
+/// What a home does, and since when.
+pub(super) struct Watchpoint {
+    section: Mutex<Section>,
+    tasks: Arc<Tasks>,
+    stalls: Stalls,
+    birth: fork::Birth,
+    /// The runtime is closed.
+    is_gone: AtomicBool,
+    /// Only the watching thread uses it.
+    told: Mutex<Option<Told>>,
+}
+
+#[derive(Clone, Copy)]
+struct Section {
+    /// Counts sections, so that two of the same task differ.
+    number: u64,
+    /// `None`: home is idle.
+    since: Option<Instant>,
+    task: Option<TaskId>,
+    home: Option<(ThreadId, u64)>,
+    /// The number of the last section that was longer than the limit, and how long it was.
+    long: (u64, Duration),
+}
+
+/// What was reported of a stall that may go on.
+struct Told {
+    number: u64,
+    /// When to report again.
+    next: Duration,
+    stall: Stall,
+}
+
+impl Watchpoint {
+    /// Starts the watching thread, unless there is one.
+    pub(super) fn new(stalls: Stalls) -> io::Result<Arc<Self>> {
+        let watchpoint = Arc::new(Self {
+            section: Mutex::new(Section {
+                number: 0,
+                since: None,
+                task: None,
+                home: None,
+                long: (0, Duration::ZERO),
+            }),
+            tasks: Arc::default(),
+            stalls,
+            birth: fork::Birth::here(),
+            is_gone: AtomicBool::new(false),
+            told: Mutex::default(),
+        });
+        Watcher::of_process().add(&watchpoint)?;
+        Ok(watchpoint)
+    }
+
+    pub(super) fn tasks(&self) -> &Arc<Tasks> {
+        &self.tasks
+    }
+
+    /// Home begins with something else: with a poll of that task, or with what is no task's.
+    pub(super) fn begin(&self, task: Option<TaskId>) {
+        self.change(task, Some(Instant::now()));
+    }
+
+    pub(super) fn set_idle(&self, idle: bool) {
+        let since = (!idle).then(Instant::now);
+        let was_idle = self.change(None, since);
+        if was_idle && !idle && !self.birth.is_child() {
+            fence(SeqCst);
+            Watcher::of_process().wake();
+        }
+    }
+
+    /// Home only. Returns whether home was idle.
+    fn change(&self, task: Option<TaskId>, since: Option<Instant>) -> bool {
+        if self.birth.is_child() {
+            // The parent's thread may have held the lock at the fork, and watches nobody here.
+            return false;
+        }
+        let mut section = self.section.lock();
+        let before = *section;
+        let now = since.unwrap_or_else(Instant::now);
+        if let Some(began) = before.since
+            && now - began >= self.stalls.limit
+        {
+            section.long = (before.number, now - began);
+        }
+        section.number += 1;
+        section.since = since;
+        section.task = task;
+        section
+            .home
+            .get_or_insert_with(|| (thread::current().id(), os_thread()));
+        before.since.is_none()
+    }
+
+    /// Nothing more comes of this runtime.
+    pub(super) fn leave(&self) {
+        if !self.birth.is_child() {
+            self.set_idle(true);
+            self.is_gone.store(true, SeqCst);
+            Watcher::of_process().wake();
+        }
+    }
+
+    /// On the watching thread: reports what there is to report. Returns whether home is busy.
+    fn look(&self) -> bool {
+        let section = *self.section.lock();
+        let mut told = self.told.lock();
+        if let Some(last) = told.take_if(|told| told.number != section.number) {
+            let lasted = match section.long {
+                (number, lasted) if number == last.number => lasted,
+                _ => last.stall.lasted,
+            };
+            let ongoing = false;
+            self.report(&Stall {
+                lasted,
+                ongoing,
+                ..last.stall
+            });
+        }
+        let (Some(since), Some((home, os_thread))) = (section.since, section.home) else {
+            return false;
+        };
+        let lasted = since.elapsed();
+        if lasted < told.as_ref().map_or(self.stalls.limit, |told| told.next) {
+            return true;
+        }
+        let task = match &*told {
+            Some(told) => told.stall.task.clone(),
+            None => section
+                .task
+                .and_then(|id| self.tasks.lock().get(&id).map(|info| (**info).clone())),
+        };
+        // It has ended meanwhile: the next look reports whatever there is.
+        if self.section.lock().number != section.number {
+            return true;
+        }
+        let stall = Stall {
+            task,
+            lasted,
+            ongoing: true,
+            home,
+            os_thread,
+        };
+        self.report(&stall);
+        let mut next = told.as_ref().map_or(self.stalls.limit, |told| told.next);
+        while next <= lasted {
+            next = next.saturating_mul(2);
+        }
+        *told = Some(Told {
+            number: section.number,
+            next,
+            stall,
+        });
+        true
+    }
+
+    fn report(&self, stall: &Stall) {
+        catch_panic::run(|| (self.stalls.report.lock())(stall));
+    }
+}
+
+/// The number of this thread, as the operating system's tools show it.
+fn os_thread() -> u64 {
+    cfg_select! {
+        target_os = "linux" => {
+            // SAFETY: takes no pointers.
+            let id = unsafe { libc::syscall(libc::SYS_gettid) };
+            id as u64
+        }
+        target_vendor = "apple" => {
+            let mut id = 0;
+            // SAFETY: writes to the local; zero is this thread.
+            unsafe { libc::pthread_threadid_np(0, &mut id) };
+            id
+        }
+        _ => {
+            // SAFETY: takes no pointers.
+            (unsafe { libc::pthread_self() }) as u64
+        }
+    }
+}
+
+/// The thread that watches, and what it watches.
+struct Watcher {
+    watchpoints: Mutex<Vec<Arc<Watchpoint>>>,
+    /// The thread exists. Changed under the lock of the watchpoints.
+    runs: AtomicBool,
+    /// The thread sleeps without an end.
+    is_asleep: AtomicBool,
+    woken: Mutex<bool>,
+    wake: Condvar,
+    birth: fork::Birth,
+}
+
+impl Watcher {
+    /// The one of this process. In the child of a fork that of the parent, whose thread is not there, is left alone.
+    fn of_process() -> &'static Self {
+        static CURRENT: AtomicPtr<Watcher> = AtomicPtr::new(ptr::null_mut());
+        loop {
+            let current = CURRENT.load(Acquire);
+            // SAFETY: null, or one that was leaked below.
+            match unsafe { current.as_ref() } {
+                Some(watcher) if !watcher.birth.is_child() => return watcher,
+                _ => {}
+            }
+            let new = Box::into_raw(Box::new(Self {
+                watchpoints: Mutex::default(),
+                runs: AtomicBool::new(false),
+                is_asleep: AtomicBool::new(false),
+                woken: Mutex::default(),
+                wake: Condvar::new(),
+                birth: fork::Birth::here(),
+            }));
+            if CURRENT.compare_exchange(current, new, SeqCst, Relaxed).is_err() {
+                // SAFETY: nobody else has seen it.
+                drop(unsafe { Box::from_raw(new) });
+            }
+        }
+    }
+
+    fn add(&'static self, watchpoint: &Arc<Watchpoint>) -> io::Result<()> {
+        let mut watchpoints = self.watchpoints.lock();
+        if !self.runs.load(Relaxed) {
+            thread::Builder::new()
+                .name("evbase-watch".into())
+                .spawn(move || self.watch())?;
+            self.runs.store(true, Relaxed);
+        }
+        watchpoints.push(watchpoint.clone());
+        drop(watchpoints);
+        self.wake();
+        Ok(())
+    }
+
+    /// Ends the thread's sleep, if it sleeps without an end.
+    fn wake(&self) {
+        if self.is_asleep.load(SeqCst) {
+            *self.woken.lock() = true;
+            self.wake.notify_one();
+        }
+    }
+
+    /// What the thread does.
+    fn watch(&self) {
+        loop {
+            let mut rest = self.look();
+            if rest.is_none() {
+                // From here on, a home that wakes up wakes this thread.
+                self.is_asleep.store(true, SeqCst);
+                fence(SeqCst);
+                rest = self.look();
+            }
+            if rest.is_none() && self.ends() {
+                return;
+            }
+            let mut woken = self.woken.lock();
+            match rest {
+                Some(rest) => {
+                    self.wake.wait_for(&mut woken, rest);
+                }
+                None => self.wake.wait_while(&mut woken, |woken| !*woken),
+            }
+            *woken = false;
+            self.is_asleep.store(false, SeqCst);
+        }
+    }
+
+    /// Looks at all. Returns after which time to look again; `None`: not before somebody wakes up.
+    fn look(&self) -> Option<Duration> {
+        let watchpoints = self.watchpoints.lock().clone();
+        let rest = watchpoints
+            .iter()
+            .filter(|watchpoint| watchpoint.look())
+            .map(|watchpoint| (watchpoint.stalls.limit / 2).max(Duration::from_micros(50)))
+            .min();
+        self.watchpoints
+            .lock()
+            .retain(|watchpoint| !watchpoint.is_gone.load(SeqCst) || watchpoint.told.lock().is_some());
+        rest
+    }
+
+    /// Ends the thread if there is nothing left to watch.
+    fn ends(&self) -> bool {
+        let watchpoints = self.watchpoints.lock();
+        if watchpoints.is_empty() {
+            self.is_asleep.store(false, SeqCst);
+            self.runs.store(false, Relaxed);
+        }
+        watchpoints.is_empty()
+    }
+}

@@ -1,0 +1,189 @@
+//! An observer is told of each task, in order, at home.
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
+
+use evbase::{Builder, End, Observer, Priority, TaskId, TaskInfo, spawn_local, task, yield_now};
+
+use crate::support::{rounds, watched};
+
+#[derive(Clone, Debug, PartialEq)]
+enum Event {
+    Spawned,
+    Before,
+    After,
+    Ended(End),
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<(Event, TaskInfo, ThreadId)>>>);
+
+impl Log {
+    fn add(&self, event: Event, task: &TaskInfo) {
+        self.0
+            .lock()
+            .unwrap()
+            .push((event, task.clone(), thread::current().id()));
+    }
+
+    fn of(&self, id: TaskId) -> Vec<Event> {
+        let log = self.0.lock().unwrap();
+        log.iter()
+            .filter(|(_, task, _)| task.id == id)
+            .map(|(event, ..)| event.clone())
+            .collect()
+    }
+}
+
+impl Observer for Log {
+    fn spawned(&mut self, task: &TaskInfo) {
+        self.add(Event::Spawned, task);
+    }
+
+    fn before_poll(&mut self, task: &TaskInfo) {
+        self.add(Event::Before, task);
+    }
+
+    fn after_poll(&mut self, task: &TaskInfo) {
+        self.add(Event::After, task);
+    }
+
+    fn ended(&mut self, task: &TaskInfo, end: End) {
+        self.add(Event::Ended(end), task);
+    }
+}
+
+#[test]
+fn it_is_told_of_each_step_of_a_task() {
+    watched(|| {
+        let log = Log::default();
+        let runtime = Builder::new().observe(log.clone()).build().unwrap();
+        let ids = runtime
+            .block_on(async {
+                let yields = spawn_local(async {
+                    task::set_name("yields");
+                    yield_now().await;
+                });
+                let panics = spawn_local(async { std::panic::resume_unwind(Box::new("on purpose")) });
+                let never = spawn_local(pending::<()>());
+                let ids = [yields.id(), panics.id(), never.id()];
+                yields.await.unwrap();
+                let _: Result<(), _> = panics.await;
+                never.abort();
+                never.await.unwrap_err();
+                ids
+            })
+            .unwrap();
+        use Event::{After, Before, Ended, Spawned};
+        assert_eq!(
+            log.of(ids[0]),
+            [Spawned, Before, After, Before, After, Ended(End::Completed)]
+        );
+        assert_eq!(log.of(ids[1]), [Spawned, Before, After, Ended(End::Panicked)]);
+        assert_eq!(log.of(ids[2]), [Spawned, Before, After, Ended(End::Cancelled)]);
+        let log = log.0.lock().unwrap();
+        assert!(
+            log.iter()
+                .all(|(_, task, on)| task.location.file() == file!() && *on == thread::current().id())
+        );
+        let (_, last, _) = log.iter().rfind(|(_, task, _)| task.id == ids[0]).unwrap();
+        assert_eq!(
+            (last.name.as_deref(), last.priority),
+            (Some("yields"), Priority::Normal)
+        );
+        assert!(last.to_string().contains("yields"), "{last}");
+    });
+}
+
+#[test]
+fn what_was_spawned_has_ended_once_when_the_runtime_is_closed() {
+    rounds(100, |round| {
+        let log = Log::default();
+        let runtime = Builder::new().observe(log.clone()).start("home").unwrap();
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let spawner = runtime.spawner();
+                thread::spawn(move || {
+                    for n in 0..50 {
+                        match n % 5 {
+                            0 => drop(spawner.spawn(async {})),
+                            1 => spawner.spawn(pending::<()>()).abort(),
+                            2 => drop(spawner.spawn(async { std::panic::resume_unwind(Box::new(())) })),
+                            3 => drop(spawner.spawn_with(|| async { spawn_local(pending::<()>()).await })),
+                            _ => drop(spawner.spawn(pending::<()>())),
+                        }
+                    }
+                })
+            })
+            .collect();
+        if round % 2 == 0 {
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            runtime.shutdown().wait().unwrap();
+        } else {
+            runtime.shutdown().wait().unwrap();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        }
+        let mut alive: HashMap<TaskId, usize> = HashMap::new();
+        for (event, task, _) in log.0.lock().unwrap().iter() {
+            match event {
+                Event::Spawned => assert_eq!(alive.insert(task.id, 0), None),
+                Event::Ended(_) => assert_eq!(alive.remove(&task.id), Some(0)),
+                Event::Before => *alive.get_mut(&task.id).unwrap() += 1,
+                Event::After => *alive.get_mut(&task.id).unwrap() -= 1,
+            }
+        }
+        assert!(alive.is_empty(), "{} have not ended", alive.len());
+    });
+}
+
+#[test]
+fn one_that_spawns_or_panics_itself_harms_nobody() {
+    struct Odd;
+    impl Observer for Odd {
+        fn before_poll(&mut self, _: &TaskInfo) {
+            drop(evbase::Spawner::current().spawn(async {}));
+        }
+
+        fn ended(&mut self, _: &TaskInfo, _: End) {
+            std::panic::resume_unwind(Box::new("on purpose"));
+        }
+    }
+    watched(|| {
+        let runtime = Builder::new().observe(Odd).build().unwrap();
+        for _ in 0..10 {
+            let task = runtime.spawn_local(async { 42 }).unwrap();
+            assert_eq!(runtime.block_on(task).unwrap().unwrap(), 42);
+        }
+        drop(runtime);
+    });
+}
+
+#[test]
+fn the_runtimes_of_a_cloned_builder_share_it() {
+    watched(|| {
+        let log = Log::default();
+        let builder = Builder::new().observe(log.clone());
+        let runtimes: Vec<_> = (0..3).map(|_| builder.clone().start("home").unwrap()).collect();
+        let tasks: Vec<_> = runtimes
+            .iter()
+            .map(|runtime| runtime.spawner().spawn(async {}))
+            .collect();
+        tasks.into_iter().for_each(|task| task.wait().unwrap().unwrap());
+        drop(
+            runtimes
+                .into_iter()
+                .map(|runtime| runtime.shutdown().wait().unwrap())
+                .collect::<Vec<_>>(),
+        );
+        let log = log.0.lock().unwrap();
+        assert_eq!(log.iter().filter(|(event, ..)| *event == Event::Spawned).count(), 3);
+        assert_eq!(
+            log.iter()
+                .filter(|(event, ..)| *event == Event::Ended(End::Completed))
+                .count(),
+            3
+        );
+    });
+}

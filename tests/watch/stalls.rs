@@ -1,0 +1,211 @@
+//! A stall is reported while it lasts, by name.
+
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use evbase::{Builder, Runtime, Stall, task};
+
+use crate::support::{SOON, Tid, alone, mark, rounds, traced, until, until_parked, watched};
+
+const LIMIT: Duration = Duration::from_millis(20);
+
+fn builder() -> (Builder, Receiver<Stall>) {
+    let (send, stalls) = mpsc::channel();
+    let builder = Builder::new().on_stall(LIMIT, move |stall| {
+        let _ = send.send(stall.clone());
+    });
+    (builder, stalls)
+}
+
+/// All calls about one stall, the last one included.
+fn one_stall(stalls: &Receiver<Stall>) -> Vec<Stall> {
+    let mut calls = vec![stalls.recv_timeout(SOON).unwrap()];
+    while calls.last().unwrap().ongoing {
+        calls.push(stalls.recv_timeout(SOON).unwrap());
+    }
+    calls
+}
+
+#[test]
+fn a_poll_that_blocks_is_named_while_it_lasts_and_at_most_four_times() {
+    watched(|| {
+        let (builder, stalls) = builder();
+        let runtime = builder.start("home").unwrap();
+        let (release, released) = mpsc::channel::<()>();
+        let line = line!() + 1;
+        let task = runtime.spawner().spawn(async move {
+            task::set_name("blocks");
+            released.recv().unwrap();
+        });
+        let first = stalls.recv_timeout(SOON).unwrap();
+        assert!(!task.is_finished(), "while it lasts");
+        assert!(first.ongoing && first.lasted >= LIMIT);
+        assert_eq!(Some(first.home), runtime.home());
+        let info = first.task.as_ref().unwrap();
+        assert_eq!((info.id, info.location.line()), (task.id(), line));
+        assert_eq!(info.name.as_deref(), Some("blocks"));
+        assert!(info.type_name.contains("a_poll_that_blocks"), "{info}");
+        assert!(first.to_string().contains("has been busy"), "{first}");
+        thread::sleep(LIMIT * 4);
+        release.send(()).unwrap();
+        let rest = one_stall(&stalls);
+        let last = rest.last().unwrap();
+        assert_eq!(last.task.as_ref().unwrap().id, task.id());
+        assert!(last.lasted >= LIMIT * 4);
+        // At 1, 2, 4, 8, ... times the limit, and at the end, however slow the machine is.
+        let most = 3 + (last.lasted.as_nanos() / LIMIT.as_nanos()).ilog2() as usize;
+        assert!(1 + rest.len() <= most, "{} calls in {:?}", 1 + rest.len(), last.lasted);
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_number_of_the_thread_is_the_kernels() {
+    watched(|| {
+        let (builder, stalls) = builder();
+        let runtime = builder.start("home").unwrap();
+        let tid = runtime.spawner().spawn(async {
+            thread::sleep(LIMIT * 3);
+            Tid::here()
+        });
+        let stall = stalls.recv_timeout(SOON).unwrap();
+        let name = std::fs::read_to_string(format!("/proc/self/task/{}/comm", stall.os_thread)).unwrap();
+        assert_eq!(name.trim(), "home");
+        tid.wait().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn what_is_no_task_is_reported_without_one() {
+    watched(|| {
+        let (builder, stalls) = builder();
+        let runtime = builder.build().unwrap();
+        runtime.block_on(async { thread::sleep(LIMIT * 3) }).unwrap();
+        assert!(one_stall(&stalls).iter().all(|stall| stall.task.is_none()));
+        let hook = runtime.after_wait(|| thread::sleep(LIMIT * 3)).unwrap();
+        runtime.turn(Some(Duration::from_millis(1))).unwrap();
+        assert!(one_stall(&stalls).iter().all(|stall| stall.task.is_none()));
+        drop(hook);
+    });
+}
+
+#[test]
+fn neither_a_wait_nor_a_home_outside_its_loop_nor_many_short_polls_are_one() {
+    watched(|| {
+        let (builder, stalls) = builder();
+        let runtime = builder.build().unwrap();
+        runtime.block_on(evbase::time::sleep(LIMIT * 5)).unwrap();
+        thread::sleep(LIMIT * 5);
+        let start = Instant::now();
+        runtime
+            .block_on(async {
+                while start.elapsed() < LIMIT * 5 {
+                    evbase::yield_now().await;
+                }
+            })
+            .unwrap();
+        drop(runtime);
+        // A machine that stops a thread for so long makes a stall of its own.
+        for stall in stalls.try_iter() {
+            assert!(stall.lasted < LIMIT * 5, "{stall}");
+        }
+    });
+}
+
+#[test]
+fn a_stall_at_the_end_of_a_runtime_is_told_to_the_end() {
+    rounds(5, |_| {
+        let (builder, stalls) = builder();
+        let runtime = builder.start("home").unwrap();
+        drop(runtime.spawner().spawn(async { thread::sleep(LIMIT * 4) }));
+        let first = stalls.recv_timeout(SOON).unwrap();
+        assert!(first.ongoing);
+        drop(runtime);
+        assert!(!one_stall(&stalls).last().unwrap().ongoing);
+    });
+}
+
+#[test]
+fn a_report_that_panics_is_called_again() {
+    watched(|| {
+        let (send, calls) = mpsc::channel();
+        let runtime = Builder::new()
+            .on_stall(LIMIT, move |_| {
+                let _ = send.send(());
+                std::panic::resume_unwind(Box::new("on purpose"));
+            })
+            .build()
+            .unwrap();
+        for _ in 0..2 {
+            runtime.block_on(async { thread::sleep(LIMIT * 3) }).unwrap();
+            calls.recv_timeout(SOON).unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_thread_is_there_only_while_somebody_asks() {
+    alone(|| {
+        let names = || -> Vec<String> {
+            let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+            let comms = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+            comms.map(|name| name.trim().to_owned()).collect()
+        };
+        let watchers = || names().iter().filter(|name| *name == "evbase-watch").count();
+        assert_eq!(watchers(), 0);
+        let plain = Runtime::new().unwrap();
+        assert_eq!(watchers(), 0);
+        for _ in 0..3 {
+            let two = [builder().0.build().unwrap(), builder().0.build().unwrap()];
+            // It names itself when it begins.
+            until(|| watchers() == 1);
+            two[0].block_on(async {}).unwrap();
+            drop(two);
+            until(|| watchers() == 0);
+        }
+        drop(plain);
+        assert!(Builder::new().on_stall(Duration::ZERO, |_| {}).build().is_err());
+    });
+}
+
+#[test]
+fn an_idle_process_makes_no_call() {
+    let trace = traced("all", || {
+        let (builder, _stalls) = builder();
+        let runtime = builder.start("home").unwrap();
+        let tid = runtime.spawner().spawn(async { Tid::here() }).wait().unwrap().unwrap();
+        until_parked(tid);
+        // The thread has gone to sleep by then.
+        thread::sleep(LIMIT * 10);
+        mark(tid);
+        thread::sleep(Duration::from_secs(2));
+        mark(tid);
+        drop(runtime);
+    });
+    if let Some(trace) = trace {
+        let calls: Vec<_> = trace
+            .lines()
+            .iter()
+            .filter(|line| !line.contains("nanosleep"))
+            .cloned()
+            .collect();
+        assert!(calls.is_empty(), "{calls:#?}");
+    }
+}
+
+#[test]
+fn in_the_child_of_a_fork_there_is_a_new_thread() {
+    alone(|| {
+        let (parents, _stalls) = builder();
+        let parents = parents.build().unwrap();
+        parents.block_on(async {}).unwrap();
+        let code = crate::support::fork(|| {
+            let (builder, stalls) = builder();
+            let runtime = builder.build().unwrap();
+            runtime.block_on(async { thread::sleep(LIMIT * 3) }).unwrap();
+            one_stall(&stalls);
+        });
+        assert_eq!(code, 0);
+    });
+}
