@@ -37,7 +37,7 @@ pub(crate) fn spend(cx: &Context<'_>) -> Poll<()> {
     }
 }
 
-/// Gives the next poll its budget. Within `while_polling`.
+/// Gives the next poll its budget: while there is a [`Polling`].
 #[inline]
 pub(super) fn refill() {
     replace(|_| FULL);
@@ -49,14 +49,26 @@ pub(super) fn is_spent() -> bool {
     (1..=MOST_REFUSALS).contains(&replace(|left| left))
 }
 
-/// Runs `polls`, which calls `refill` before each poll and doesn't panic.
-#[inline]
-pub(super) fn while_polling<R>(polls: impl FnOnce() -> R) -> R {
-    // Not `OUTSIDE` if this runtime is driven within a poll of a task of another one.
-    let outer = replace(|left| left);
-    let polled = polls();
-    replace(|_| outer);
-    polled
+/// While it lives, an executor polls, and calls `refill` before each poll.
+pub(super) struct Polling {
+    /// Not `OUTSIDE` if this runtime is driven within a poll of a task of another one.
+    outer: u32,
+}
+
+impl Polling {
+    #[inline]
+    pub(super) fn begin() -> Self {
+        Self {
+            outer: replace(|left| left),
+        }
+    }
+}
+
+impl Drop for Polling {
+    #[inline]
+    fn drop(&mut self) {
+        replace(|_| self.outer);
+    }
 }
 
 /// Returns what was left.

@@ -219,8 +219,12 @@ impl Executor {
         let task = task::new_at_home(future, origin.priority, &self.inbox, &self.free_list);
         // SAFETY: it was just made, at home, with home's reference and the join handle's.
         let (task, handle) = unsafe { (LocalTask::from_raw(task), JoinHandle::new(task)) };
-        if let Some(watch) = &self.watch {
-            watch.comes_from(task.id(), origin.location);
+        if self.watch.is_some() {
+            self.tell_of_new(&task, Some(origin));
+        }
+        // Mostly known when this is compiled.
+        if origin.priority != Priority::Normal {
+            self.use_priorities();
         }
         self.accept(task);
         Ok(handle)
@@ -322,14 +326,18 @@ impl Executor {
     /// Polls ready tasks, oldest first, while `go_on` says so: `limit` polls at most. It returns early when the root has ended,
     /// and after a poll that has spent its budget, which may have taken as long as very many others.
     /// Returns the number of polls, and whether the root has ended.
+    #[inline]
     pub(crate) fn run(&self, limit: u32, root: Option<&mut dyn Root>, go_on: impl Fn() -> bool) -> (u32, bool) {
-        match &self.watch {
-            None => self.run_with(limit, root, go_on, None),
-            Some(watch) => self.run_with(limit, root, go_on, Some(&**watch)),
-        }
+        self.run_with(limit, root, go_on, None)
     }
 
-    /// Inlined twice, so that the usual one knows that there is no `watch`.
+    /// As `run`, and tells the executor's watch of it.
+    #[cold]
+    pub(crate) fn run_watched(&self, limit: u32, root: Option<&mut dyn Root>, go_on: &dyn Fn() -> bool) -> (u32, bool) {
+        self.run_with(limit, root, go_on, self.watch.as_deref())
+    }
+
+    /// Inlined twice, so that `run` knows that there is no `watch`.
     #[inline(always)]
     fn run_with(
         &self,
@@ -340,35 +348,35 @@ impl Executor {
     ) -> (u32, bool) {
         let (mut polls, mut root_done, mut forced_yields) = (0, false, 0);
         let has_levels = self.levels.borrow().is_some();
-        coop::while_polling(|| {
-            while polls < limit && go_on() {
-                let next = match has_levels {
-                    false => self.ready.borrow_mut().pop_front(),
-                    true => self.next_by_priority(),
-                };
-                let Some(task) = next else {
-                    break;
-                };
-                polls += 1;
-                coop::refill();
-                if task == self.root.as_raw() {
-                    watch.inspect(|watch| watch.before_poll(None));
-                    root_done = self.poll_root(root.as_deref_mut());
-                    watch.inspect(|watch| watch.after_poll(None));
-                } else {
-                    // SAFETY: `owned` has a reference, until the task has ended and this is not used again.
-                    let task = unsafe { LocalTask::borrowed(task) };
-                    self.poll_task(&task, watch);
-                }
-                if root_done {
-                    break;
-                }
-                if coop::is_spent() {
-                    forced_yields += 1;
-                    break;
-                }
+        let polling = coop::Polling::begin();
+        while polls < limit && go_on() {
+            let next = match has_levels {
+                false => self.ready.borrow_mut().pop_front(),
+                true => self.next_by_priority(),
+            };
+            let Some(task) = next else {
+                break;
+            };
+            polls += 1;
+            coop::refill();
+            if task == self.root.as_raw() {
+                watch.inspect(|watch| watch.before_poll(None));
+                root_done = self.poll_root(root.as_deref_mut());
+                watch.inspect(|watch| watch.after_poll(None));
+            } else {
+                // SAFETY: `owned` has a reference, until the task has ended and this is not used again.
+                let task = unsafe { LocalTask::borrowed(task) };
+                self.poll_task(&task, watch);
             }
-        });
+            if root_done {
+                break;
+            }
+            if coop::is_spent() {
+                forced_yields += 1;
+                break;
+            }
+        }
+        drop(polling);
         self.inbox.counts().polls.add(polls.into());
         if forced_yields > 0 {
             self.inbox.counts().forced_yields.add(forced_yields);
@@ -415,6 +423,7 @@ impl Executor {
     }
 
     /// Schedules a task.
+    #[inline]
     fn wake(&self, task: &LocalTask) {
         if task.wake() {
             self.queue(task);
@@ -453,6 +462,17 @@ impl Executor {
         }
     }
 
+    /// Tells the watch of a task that is about to be accepted. Of one from abroad, it knows already where it comes from.
+    #[cold]
+    fn tell_of_new(&self, task: &LocalTask, origin: Option<Origin>) {
+        if let Some(watch) = &self.watch {
+            if let Some(origin) = origin {
+                watch.comes_from(task.id(), origin.location);
+            }
+            watch.spawned(task.id(), (task.vtable().type_name)(), task.priority());
+        }
+    }
+
     /// From here on, the priorities of tasks are looked at.
     #[cold]
     fn use_priorities(&self) {
@@ -472,6 +492,12 @@ impl Executor {
         let task = unsafe { LocalTask::from_raw(node.cast()) };
         if task.is_away() {
             task.arrive();
+            if home.watch.is_some() {
+                home.tell_of_new(&task, None);
+            }
+            if task.priority() != Priority::Normal {
+                home.use_priorities();
+            }
             home.accept(task);
         } else {
             home.wake(&task);
@@ -483,12 +509,6 @@ impl Executor {
     #[inline]
     fn accept(&self, task: LocalTask) {
         self.inbox.counts().accepted.add(1);
-        if task.priority() != Priority::Normal {
-            self.use_priorities();
-        }
-        if let Some(watch) = &self.watch {
-            watch.spawned(task.id(), (task.vtable().type_name)(), task.priority());
-        }
         self.wake(&task);
         let raw = task.as_raw();
         self.owned.borrow_mut().insert(task);

@@ -429,19 +429,17 @@ fn spend_until_full_again(cx: &Context<'_>) -> (usize, usize) {
 #[test]
 fn each_poll_has_a_budget_of_its_own_which_is_full_again_after_many_refusals() {
     let cx = Context::from_waker(Waker::noop());
-    coop::while_polling(|| {
-        coop::refill();
-        let first = spend_until_full_again(&cx);
-        assert_eq!(first, (128, 64));
-        // One of the next budget has told that the refusals are over.
-        assert_eq!(spend_until_full_again(&cx), (127, 64));
-        let inner = coop::while_polling(|| {
-            coop::refill();
-            spend_until_full_again(&cx)
-        });
-        assert_eq!(inner, first);
-        assert_eq!(spend_until_full_again(&cx), (127, 64), "it went on where it was");
-    });
+    let _polling = coop::Polling::begin();
+    coop::refill();
+    let first = spend_until_full_again(&cx);
+    assert_eq!(first, (128, 64));
+    // One of the next budget has told that the refusals are over.
+    assert_eq!(spend_until_full_again(&cx), (127, 64));
+    let inner = coop::Polling::begin();
+    coop::refill();
+    assert_eq!(spend_until_full_again(&cx), first);
+    drop(inner);
+    assert_eq!(spend_until_full_again(&cx), (127, 64), "it went on where it was");
 }
 
 #[test]

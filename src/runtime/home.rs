@@ -408,14 +408,15 @@ impl Home {
         }
         let go_on = || !self.shared.inbox().is_asked_to_stop(seen) && !self.shared.is_forked();
         let limit = self.shared.settings.event_interval;
-        let (polls, root_done) = match self.shared.settings.event_time {
-            None => self.executor.run(limit, root, go_on),
-            Some(longest) => {
+        let (polls, root_done) = match (self.shared.settings.event_time, &self.watched) {
+            (None, None) => self.executor.run(limit, root, go_on),
+            (None, Some(_)) => self.executor.run_watched(limit, root, &go_on),
+            (Some(longest), _) => {
                 let start = Instant::now();
                 // One poll at least, however little time there is.
                 let is_first = Cell::new(true);
                 let in_time = || is_first.take() || start.elapsed() < longest;
-                self.executor.run(limit, root, || go_on() && in_time())
+                self.executor.run_watched(limit, root, &|| go_on() && in_time())
             }
         };
         turn.polls = polls as usize;
