@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -38,6 +39,10 @@ use super::watch::{Observer, WatchSettings};
 pub struct Builder {
     settings: Settings,
 }
+
+// An observer and a report are behind locks, and panics of theirs are caught.
+impl UnwindSafe for Builder {}
+impl RefUnwindSafe for Builder {}
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -139,7 +139,7 @@ impl Home {
     }
 
     /// The end of a time that begins now.
-    pub(super) fn from_now(&self, time: Duration) -> Instant {
+    pub(super) fn deadline_in(&self, time: Duration) -> Instant {
         let now = self.now();
         now.checked_add(time).unwrap_or(now + FOREVER)
     }

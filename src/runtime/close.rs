@@ -53,7 +53,7 @@ impl Home {
     pub(super) fn see(&self, stops: Stops) {
         self.set_seen(stops);
         if stops.requested() && matches!(self.life(), Life::Bound) {
-            let grace_ends = self.from_now(self.shared().settings.grace);
+            let grace_ends = self.deadline_in(self.shared().settings.grace);
             self.set_life(Life::Stopping { grace_ends });
             self.shared().stopping.set(());
         }

@@ -147,7 +147,7 @@ impl<'a> Driving<'a> {
         };
         home.executor.wake_up();
         if let Some(watched) = home.watched() {
-            watched.is_idle(false);
+            watched.set_idle(false);
         }
         home.hooks.after();
         Ok(driving)
@@ -503,7 +503,7 @@ impl Home {
         if let Some(watched) = self.watched()
             && sleep
         {
-            watched.is_idle(true);
+            watched.set_idle(true);
         }
         let looked = match self.base.borrow_mut().as_mut() {
             // Only the notify fd is registered, and home is awake: it need not ask the kernel. (Nor is there a host that polls.)
@@ -520,7 +520,7 @@ impl Home {
         };
         if let Some(watched) = self.watched() {
             watched.look_ended(began, sleep);
-            watched.is_idle(false);
+            watched.set_idle(false);
         }
         self.woken.replace(woken);
         looked

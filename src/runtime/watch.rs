@@ -162,7 +162,7 @@ impl Watched {
     }
 
     /// Home goes to sleep, or leaves its loop; or it is awake again, and in its loop.
-    pub(super) fn is_idle(&self, idle: bool) {
+    pub(super) fn set_idle(&self, idle: bool) {
         if let Some(watchpoint) = &self.watchpoint {
             watchpoint.set_idle(idle);
         }
@@ -188,7 +188,7 @@ impl Watched {
     /// Home leaves its loop, which ends the pass.
     pub(super) fn loop_ended(&self) {
         self.pass_ends();
-        self.is_idle(true);
+        self.set_idle(true);
     }
 
     fn pass_ends(&self) {

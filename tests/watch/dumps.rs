@@ -120,7 +120,7 @@ fn names_and_lines_are_those_of_a_runtime_that_is_watched() {
             let spawner = runtime.spawner();
             let abroad = std::thread::spawn(move || {
                 // A future that is made at home, and one that is boxed for its size.
-                drop(spawner.spawn_with(|| waits_for_neither()));
+                drop(spawner.spawn_with(waits_for_neither));
                 let large = [0_u8; 100_000];
                 drop(spawner.spawn(async move {
                     pending::<()>().await;

@@ -41,7 +41,8 @@ fn what_is_ready_registered_and_armed_is_that_of_the_last_pass() {
         }
         runtime.turn(Some(Duration::ZERO)).unwrap();
         assert_eq!(runtime.metrics().ready, 6);
-        (reader.unwrap().abort(), sleeper.unwrap().abort());
+        reader.unwrap().abort();
+        sleeper.unwrap().abort();
         while runtime.turn(Some(Duration::ZERO)).unwrap().more {}
         let metrics = runtime.metrics();
         assert_eq!((metrics.ready, metrics.sources, metrics.timers_armed), (0, 0, 0));
