@@ -500,9 +500,7 @@ impl Home {
             Fired::Timer { payload, .. } => wake(payload),
         };
         let began = self.watched().and_then(Watched::look_begins);
-        if let Some(watched) = self.watched()
-            && sleep
-        {
+        if let (Some(watched), true) = (self.watched(), sleep) {
             watched.set_idle(true);
         }
         let looked = match self.base.borrow_mut().as_mut() {

@@ -142,10 +142,9 @@ impl Watchpoint {
         let mut section = self.section.lock();
         let before = *section;
         let now = since.unwrap_or_else(Instant::now);
-        if let Some(began) = before.since
-            && now - began >= self.stalls.limit
-        {
-            section.long = (before.number, now - began);
+        match before.since.map(|began| now - began) {
+            Some(lasted) if lasted >= self.stalls.limit => section.long = (before.number, lasted),
+            _ => {}
         }
         section.number += 1;
         section.since = since;
@@ -224,24 +223,26 @@ impl Watchpoint {
 }
 
 /// The number of this thread, as the operating system's tools show it.
+#[cfg(target_os = "linux")]
 fn os_thread() -> u64 {
-    cfg_select! {
-        target_os = "linux" => {
-            // SAFETY: takes no pointers.
-            let id = unsafe { libc::syscall(libc::SYS_gettid) };
-            id as u64
-        }
-        target_vendor = "apple" => {
-            let mut id = 0;
-            // SAFETY: writes to the local; zero is this thread.
-            unsafe { libc::pthread_threadid_np(0, &mut id) };
-            id
-        }
-        _ => {
-            // SAFETY: takes no pointers.
-            (unsafe { libc::pthread_self() }) as u64
-        }
-    }
+    // SAFETY: takes no pointers.
+    let id = unsafe { libc::syscall(libc::SYS_gettid) };
+    id as u64
+}
+
+#[cfg(target_vendor = "apple")]
+fn os_thread() -> u64 {
+    let mut id = 0;
+    // SAFETY: writes to the local; zero is this thread.
+    unsafe { libc::pthread_threadid_np(0, &mut id) };
+    id
+}
+
+/// On the others, by which `pthread_self` knows it.
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn os_thread() -> u64 {
+    // SAFETY: takes no pointers.
+    (unsafe { libc::pthread_self() }) as u64
 }
 
 /// The thread that watches, and what it watches.

@@ -154,9 +154,10 @@ impl Watched {
 
     /// Calls `code` with what is known of the task.
     fn observe_task(&self, id: TaskId, what: impl FnOnce(&mut dyn Observer, &TaskInfo)) {
-        if self.observer.is_some()
-            && let Some(info) = self.info(id)
-        {
+        if self.observer.is_none() {
+            return;
+        }
+        if let Some(info) = self.info(id) {
             self.observe(|observer| what(observer, &info));
         }
     }
@@ -264,9 +265,9 @@ pub(crate) fn set_task_name(id: TaskId, name: impl FnOnce() -> String) {
         return;
     };
     let name = name();
-    if let Some(watched) = home.watched()
-        && let Some(info) = watched.tasks.lock().get_mut(&id)
-    {
-        Arc::make_mut(info).name = Some(name);
+    if let Some(watched) = home.watched() {
+        if let Some(info) = watched.tasks.lock().get_mut(&id) {
+            Arc::make_mut(info).name = Some(name);
+        }
     }
 }
