@@ -4,7 +4,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown};
 use std::os::fd::AsFd;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
+use std::thread;
 use std::time::Duration;
 
 use evbase::io::Interest;
@@ -15,7 +17,7 @@ use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use socket2::SockRef;
 
 use crate::block_on;
-use crate::support::{alone, alone_within, limit_descriptors, poll_here, until, watchdog};
+use crate::support::{alone, alone_within, limit_descriptors, poll_here, rounds_alone, until, watchdog};
 
 const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
@@ -321,4 +323,43 @@ fn sockets_in_a_second_loop_answer_with_an_error_that_names_both_threads() {
         .spawner()
         .spawn(async move { (&stream).read(&mut [0; 2]).await.unwrap() });
     assert_eq!(reads.wait().unwrap().unwrap(), 1);
+}
+
+#[test]
+fn a_socket_in_four_threads_outlives_its_task_and_its_loop_and_is_closed() {
+    rounds_alone(500, |round| {
+        let runtime = Builder::new().start("home").unwrap();
+        let (ours, theirs) = unix();
+        let ours = Arc::new(ours);
+        let at_home = ours.clone();
+        let reads = runtime.spawner().spawn(async move {
+            let (mut stream, mut buffer) = (&*at_home, [0; 16]);
+            while !matches!(stream.read(&mut buffer).await, Ok(0) | Err(_)) {}
+        });
+        let abort = reads.abort_handle();
+        thread::scope(|scope| {
+            scope.spawn(|| (0..50).for_each(|_| drop(ours.try_read(&mut [0; 4]))));
+            scope.spawn(|| (0..50).for_each(|_| drop(ours.try_write(b"x"))));
+            scope.spawn(|| (0..50).for_each(|_| drop((&theirs).write_all(b"abc"))));
+            scope.spawn(|| match round % 3 {
+                0 => abort.abort(),
+                1 => runtime.shutdown_handle().request_now(),
+                // It ends by the end of the stream.
+                _ => ours.shutdown(Shutdown::Both).unwrap(),
+            });
+        });
+        if round % 3 == 1 {
+            runtime.shutdown_handle().terminated().wait().unwrap();
+        } else {
+            drop(reads.wait().unwrap());
+        }
+        // Dropped abroad: at home, if that is still there.
+        drop(ours);
+        let mut received = Vec::new();
+        // Unread bytes make the end a reset.
+        match (&theirs).read_to_end(&mut received) {
+            Ok(_) => assert!(received.len() <= 50),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+    });
 }
