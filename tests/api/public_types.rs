@@ -134,6 +134,63 @@ fn a_task_local_and_its_scope_cross_threads_as_their_contents_do() {
     copy::<AccessError>();
 }
 
+#[cfg(feature = "hyper")]
+#[test]
+fn what_hyper_is_given_crosses_threads_as_what_is_inside() {
+    use evbase::hyper::{Executor, Io, LocalExecutor, Timer};
+    use evbase::net::UnixStream;
+
+    fn io<T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + Sync>() {}
+    io::<Io<TcpStream>>();
+    io::<Io<UnixStream>>();
+    io::<Io<AsyncFd<std::fs::File>>>();
+    send::<Io<SendOnly>>();
+    never!(Io<SendOnly>: Sync);
+    never!(Io<Rc<()>>: Send);
+    // And back.
+    fn futures_io<T: AsyncRead + AsyncWrite>() {}
+    futures_io::<Io<hyper::upgrade::Upgraded>>();
+
+    send::<Executor>();
+    sync::<Executor>();
+    clone::<Executor>();
+    copy::<LocalExecutor>();
+    copy::<Timer>();
+    fn timer<T: hyper::rt::Timer + Send + Sync + 'static>() {}
+    timer::<Timer>();
+    fn local<T: hyper::rt::Executor<std::future::Pending<Rc<()>>>>() {}
+    local::<LocalExecutor>();
+    fn abroad<T: hyper::rt::Executor<std::future::Ready<SendOnly>>>() {}
+    abroad::<Executor>();
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn streams_halves_pipes_and_descriptors_have_tokios_traits() {
+    use evbase::net::UnixStream;
+    use evbase::process::{ChildStderr, ChildStdin, ChildStdout};
+
+    fn reads<T: tokio::io::AsyncRead>() {}
+    fn writes<T: tokio::io::AsyncWrite>() {}
+    reads::<TcpStream>();
+    writes::<TcpStream>();
+    reads::<UnixStream>();
+    writes::<UnixStream>();
+    reads::<ReadHalf<'_>>();
+    reads::<ReadHalf<'_, UnixStream>>();
+    reads::<OwnedReadHalf>();
+    reads::<OwnedReadHalf<UnixStream>>();
+    writes::<WriteHalf<'_>>();
+    writes::<WriteHalf<'_, UnixStream>>();
+    writes::<OwnedWriteHalf>();
+    writes::<OwnedWriteHalf<UnixStream>>();
+    reads::<ChildStdout>();
+    reads::<ChildStderr>();
+    writes::<ChildStdin>();
+    reads::<AsyncFd<std::fs::File>>();
+    writes::<AsyncFd<std::fs::File>>();
+}
+
 #[test]
 fn errors_are_errors_for_every_type_they_carry() {
     error::<RunError>();
