@@ -72,7 +72,7 @@ use pin_project_lite::pin_project;
 
 use crate::net::{TcpStream, UnixStream};
 use crate::runtime::{Spawner, spawn_local};
-use crate::time::{Sleep, sleep, sleep_until};
+use crate::time::{Sleep, now, sleep, sleep_until};
 
 /// Gives hyper's tasks to a runtime, from any thread, as [`Spawner::spawn`] does: a runtime that takes no tasks any more drops
 /// them, and the connection they belong to ends.
@@ -153,7 +153,7 @@ where
     }
 }
 
-/// hyper's timeouts and keep-alive intervals, by [`Sleep`]. It may be used on any thread; what waits for it is polled in a loop.
+/// hyper's timeouts and keep-alive intervals, by [`Sleep`], on the clock of the runtime. It may be used on any thread; what waits for it is polled in a loop.
 ///
 /// # Examples
 ///
@@ -201,6 +201,10 @@ impl rt::Timer for Timer {
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn rt::Sleep>> {
         Box::pin(sleep_until(deadline))
+    }
+
+    fn now(&self) -> Instant {
+        now()
     }
 
     fn reset(&self, sleep: &mut Pin<Box<dyn rt::Sleep>>, new_deadline: Instant) {
