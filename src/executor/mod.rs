@@ -313,6 +313,12 @@ impl Executor {
         }
     }
 
+    /// As `rouse`, also if whoever has sent something since home has settled may have woken another loop of this thread instead.
+    pub(crate) fn tell_host(&self) {
+        self.wake_up();
+        self.inbox.ring();
+    }
+
     /// Home returns to its loop.
     pub(crate) fn wake_up(&self) {
         if self.mood.get() == Mood::Asleep {

@@ -225,10 +225,10 @@ impl Drop for Waiting {
     }
 }
 
-/// A runtime, but for `except`, that was asked to stop and that this thread has to close: it is at home here, outside of its
+/// A runtime, among the `wanted`, that was asked to stop and that this thread has to close: it is at home here, outside of its
 /// loop; or a loop here waits for its end, and it had no home, so that this thread becomes its home.
-pub(super) fn due(except: Option<&Arc<Shared>>) -> Option<Rc<Home>> {
-    let is_due = |home: &&Rc<Home>| !except.is_some_and(|shared| Arc::ptr_eq(home.shared(), shared)) && home.is_due();
+pub(super) fn due(wanted: &dyn Fn(&Home) -> bool) -> Option<Rc<Home>> {
+    let is_due = |home: &&Rc<Home>| wanted(home) && home.is_due();
     let home = THREAD.try_with(|thread| thread.homes.borrow().iter().find(is_due).cloned());
     if let Ok(Some(home)) = home {
         return Some(home);
@@ -247,16 +247,31 @@ pub(super) fn due(except: Option<&Arc<Shared>>) -> Option<Rc<Home>> {
         Ok(Some(shared)) => Home::bind(&shared)
             .ok()
             .filter(|home| home.is_due())
-            .or_else(|| due(except)),
+            .or_else(|| due(wanted)),
         _ => None,
     }
 }
 
-/// Closes the runtimes that are `due`.
+/// Closes the runtimes that are `due`, but for `except`, and for those that are embedded: their hosts run the grace period, and
+/// close them.
 pub(super) fn sweep(except: Option<&Arc<Shared>>) {
-    while let Some(home) = due(except) {
+    let wanted = |home: &Home| {
+        let shared = home.shared();
+        !shared.is_embedded() && !except.is_some_and(|except| Arc::ptr_eq(shared, except))
+    };
+    while let Some(home) = due(&wanted) {
         home.close_in_passing();
     }
+}
+
+/// The other homes on this thread for which the condition holds.
+pub(super) fn others(except: &Home, condition: impl Fn(&Home) -> bool) -> Vec<Rc<Home>> {
+    let homes = THREAD.try_with(|thread| {
+        let homes = thread.homes.borrow();
+        let others = homes.iter().filter(|home| !std::ptr::eq(&***home, except));
+        others.filter(|home| condition(home)).cloned().collect()
+    });
+    homes.unwrap_or_default()
 }
 
 /// The loops that run on this thread.

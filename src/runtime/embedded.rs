@@ -13,6 +13,7 @@
 //! Invariant: while there is an `Embedded`, home outside of its loop has either parked, with the alarm set to its next deadline, or
 //! has written to the notify fd since the last look at the kernel.
 
+use std::cell::Cell;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
@@ -26,6 +27,7 @@ use super::runtime::Runtime;
 use super::shared::Shared;
 use super::standing::Standing;
 use crate::base::Descriptor;
+use crate::executor::Stops;
 
 /// A runtime embedded in another event loop, the *host*: made by [`Runtime::embed`].
 ///
@@ -96,7 +98,8 @@ impl Embedded {
     /// All of [`RunError`]: `Nested` in a task of this runtime; `Stopped` after the pass that closed.
     pub fn turn(&self) -> Result<Turn, RunError> {
         let home = self.home()?;
-        context::sweep(Some(&self.shared));
+        home.guest.turned_inside.set(context::inside_loop());
+        // No `context::sweep`: other runtimes of this thread may have a grace period, and this never waits.
         home.turn(Some(Duration::ZERO))
     }
 
@@ -134,6 +137,59 @@ impl Embedded {
             Standing::Closed(_) => Err(RunError::Stopped),
             Standing::Unbound => unreachable!("evbase: embedding binds"),
         }
+    }
+}
+
+/// What a home knows of being a guest on its thread, and of the guests there.
+///
+/// The host may be a task in the loop of another runtime. A stop that finds that loop asleep rings the bell only; and whoever
+/// closed the guest there and then would leave its host waiting for a descriptor that is never readable again.
+#[derive(Default)]
+pub(super) struct Guest {
+    /// The stops of which this home's host was told.
+    told: Cell<Stops>,
+    /// The last turn was made inside the loop of another runtime.
+    turned_inside: Cell<bool>,
+    /// In the loop of this home: how many polls there had been when it would have slept, but for guests that nobody had turned.
+    idle_at: Cell<Option<u64>>,
+}
+
+impl Home {
+    /// The bell has rung in the loop of this home: tells the hosts of the guests on this thread that these were asked to stop. If
+    /// such a host is a task of this loop, it turns its guest now. A loop that `would_sleep`, and has looked in vain since, closes
+    /// those that nobody turns: this thread does nothing else meanwhile.
+    pub(super) fn tell_hosts(&self, would_sleep: bool) {
+        let has_to_know = |home: &Home| home.shared().is_embedded() && home.is_due() && home.has_unseen_stop();
+        let guests = context::others(self, has_to_know);
+        if guests.is_empty() {
+            return;
+        }
+        let told = guests.iter().filter(|home| home.tell_host()).count();
+        let polls = self.shared().inbox().counts().polls.get();
+        let is_idle = told == 0 && would_sleep;
+        if self.guest.idle_at.replace(is_idle.then_some(polls)) == Some(polls) && is_idle {
+            guests.iter().for_each(Home::close_at_once);
+        } else if let Some(bell) = context::bell() {
+            // The loop looks, without sleeping, and comes back here.
+            bell.ring();
+        }
+    }
+
+    /// Tells the host of a stop. False: it was told before.
+    fn tell_host(&self) -> bool {
+        let stops = self.shared().stops();
+        let is_new = self.guest.told.replace(stops) != stops;
+        if is_new {
+            self.executor().tell_host();
+        }
+        is_new
+    }
+
+    /// Whether the host sees to a stop, by turns in the loop that runs on this thread.
+    pub(super) fn is_left_to_host(&self) -> bool {
+        self.shared().is_embedded()
+            && context::inside_loop()
+            && (self.guest.turned_inside.get() || self.has_unseen_stop())
     }
 }
 

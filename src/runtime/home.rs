@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::bell::NAP;
 use super::context::{self, Context, InLoop};
+use super::embedded::Guest;
 use super::error::RunError;
 use super::hooks::Hooks;
 use super::readiness::{Base, Readiness};
@@ -48,6 +49,7 @@ pub(crate) struct Home {
     owners: Owners,
     /// The base watches the notifier of this thread's bell.
     hears_bell: Cell<bool>,
+    pub(super) guest: Guest,
 }
 
 // A panic of user code leaves a home whole: none runs under a borrow, or in the middle of a change.
@@ -184,6 +186,7 @@ impl Home {
             exact: Cell::new(None),
             owners: Owners::default(),
             hears_bell: Cell::new(false),
+            guest: Guest::default(),
         })
     }
 
@@ -219,6 +222,11 @@ impl Home {
     /// For `close.rs` only.
     pub(super) fn set_life(&self, life: Life) {
         self.life.set(life);
+    }
+
+    /// Whether there is a stop that home has not looked at.
+    pub(super) fn has_unseen_stop(&self) -> bool {
+        self.seen.get() != self.shared.stops()
     }
 
     /// For `close.rs` only.
@@ -381,12 +389,13 @@ impl Home {
     /// Closes the runtimes of this thread for which the bell has rung; looks at the kernel and the clock, and sleeps there if
     /// there is nothing to do; then runs ready tasks. Returns what was done, and whether the root has ended.
     fn pass(&self, seen: Stops, timeout: Option<Duration>, root: Option<&mut dyn Root>) -> io::Result<(Turn, bool)> {
+        let may_sleep = |timeout| !self.executor.has_work() && timeout != Some(Duration::ZERO);
         if context::bell().is_some_and(|bell| bell.answer()) {
             context::sweep(Some(&self.shared));
+            self.tell_hosts(may_sleep(timeout));
         }
         self.shared.counters.turns.add(1);
         let mut turn = Turn::default();
-        let may_sleep = |timeout| !self.executor.has_work() && timeout != Some(Duration::ZERO);
         let mut timeout = timeout;
         if may_sleep(timeout) && !self.hooks.is_empty() {
             timeout = self.hooks.before(self.now(), self.time_to_sleep(timeout));

@@ -344,7 +344,7 @@ impl Terminated {
     /// thread's bell rung by later stops, if a loop runs here.
     fn help_along(&self) {
         match Standing::of(&self.shared) {
-            Standing::Here(home) if home.is_due() => home.close_in_passing(),
+            Standing::Here(home) if home.is_due() && !home.is_left_to_host() => home.close_in_passing(),
             Standing::Unbound => {
                 if context::inside_loop() && !self.shared.stops().requested() {
                     context::listen_for(&self.shared);

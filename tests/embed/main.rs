@@ -7,4 +7,5 @@ mod between_turns;
 mod hooks;
 mod hosts;
 mod scenarios;
+mod two_of_a_thread;
 use support::watched;

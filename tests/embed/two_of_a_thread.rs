@@ -1,0 +1,206 @@
+//! Several runtimes of one thread, of which some are embedded: in one loop, in each other's.
+
+use std::cell::Cell;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use evbase::io::AsyncFd;
+use evbase::time::{sleep, timeout};
+use evbase::{Builder, Cause, Embedded, RunError, Runtime, spawn_local, yield_now};
+
+use crate::scenarios::is_readable;
+use crate::support::rounds;
+use crate::watched;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// Turns `guest` in the loop that polls this, until its runtime has closed. Whether a turn of this host has closed it.
+async fn serve(guest: Rc<Embedded>) -> bool {
+    let watched = AsyncFd::new(guest.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    loop {
+        watched.readable().await.unwrap().clear_ready();
+        match guest.turn() {
+            Ok(turn) if turn.closed => return true,
+            Ok(_) => {}
+            Err(RunError::Stopped) => return false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_stop_that_comes_while_another_runtime_is_the_host_and_sleeps_is_closed_by_a_turn() {
+    rounds(300, |round| {
+        let host = Runtime::new().unwrap();
+        let grace = [Duration::ZERO, SOON][round % 2];
+        let guest = Builder::new().grace(grace).build().unwrap();
+        let embedded = Rc::new(guest.embed().unwrap());
+        let shutdown = guest.shutdown_handle();
+        let terminated = shutdown.terminated();
+        let task = guest.spawn_local(async {
+            evbase::Shutdown::current().requested().await;
+            sleep(Duration::from_micros(100)).await;
+        });
+        let stops = thread::spawn(move || {
+            thread::sleep(Duration::from_micros(50 * (round as u64 % 20)));
+            match round % 3 {
+                0 => shutdown.request(),
+                1 => shutdown.request_now(),
+                _ => drop(guest),
+            }
+        });
+        let closed = host.block_on(timeout(SOON, serve(embedded))).unwrap();
+        assert_eq!(closed, Ok(true), "round {round}");
+        stops.join().unwrap();
+        let report = terminated.wait().unwrap();
+        let in_grace = !grace.is_zero() && round % 3 != 1;
+        assert_eq!(report.completed, u64::from(in_grace), "round {round}");
+        assert_eq!(task.unwrap().wait().unwrap().is_ok(), in_grace);
+    });
+}
+
+#[test]
+fn a_task_of_the_host_that_awaits_the_end_does_not_cut_the_grace_period_short() {
+    rounds(300, |round| {
+        let host = Runtime::new().unwrap();
+        let guest = Builder::new().grace(SOON).build().unwrap();
+        let embedded = Rc::new(guest.embed().unwrap());
+        let shutdown = guest.shutdown_handle();
+        let terminated = shutdown.terminated();
+        guest
+            .spawn_local(async {
+                evbase::Shutdown::current().requested().await;
+                sleep(Duration::from_micros(100)).await;
+            })
+            .unwrap();
+        let stops = thread::spawn(move || {
+            thread::sleep(Duration::from_micros(50 * (round as u64 % 20)));
+            match round % 2 {
+                0 => shutdown.request(),
+                _ => drop(guest),
+            }
+        });
+        // Polled with each wake-up of the other.
+        let both = futures::future::join(serve(embedded), terminated);
+        let (by_turn, report) = host.block_on(timeout(SOON, both)).unwrap().unwrap();
+        assert!(by_turn);
+        assert_eq!((report.completed, report.cancelled), (1, 0));
+        stops.join().unwrap();
+    });
+}
+
+#[test]
+fn a_turn_does_not_wait_for_the_end_of_another_runtime_of_its_thread() {
+    watched(|| {
+        let one = Runtime::new().unwrap();
+        let other = Builder::new().grace(SOON).build().unwrap();
+        let (one, its) = (
+            one.embed().map(|embedded| (one, embedded)).unwrap(),
+            other.embed().unwrap(),
+        );
+        let _stays = other.spawn_local(std::future::pending::<()>()).unwrap();
+        its.turn().unwrap();
+        let shutdown = other.shutdown_handle();
+        thread::scope(|scope| scope.spawn(|| shutdown.request()).join().unwrap());
+        let start = Instant::now();
+        one.1.turn().unwrap();
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        // Its own host closes it.
+        assert!(is_readable(&its));
+        assert!(!its.turn().unwrap().closed, "it is in its grace period");
+        shutdown.request_now();
+        assert!(is_readable(&its));
+        assert!(its.turn().unwrap().closed);
+    });
+}
+
+#[test]
+fn a_runtime_that_nobody_turns_is_closed_by_the_loop_that_its_thread_is_in() {
+    watched(|| {
+        for n in 0..100 {
+            let other = Runtime::new().unwrap();
+            let guest = Builder::new().grace(SOON).build().unwrap();
+            let embedded = guest.embed().unwrap();
+            let _stays = guest.spawn_local(std::future::pending::<()>()).unwrap();
+            embedded.turn().unwrap();
+            let shutdown = guest.shutdown_handle();
+            let terminated = shutdown.terminated();
+            let stops = thread::spawn(move || {
+                thread::sleep(Duration::from_micros(n * 20));
+                shutdown.request();
+            });
+            let report = other.block_on(timeout(SOON / 2, terminated)).unwrap().unwrap();
+            assert_eq!(report.cause, Cause::Requested);
+            stops.join().unwrap();
+            assert!(matches!(embedded.turn(), Err(RunError::Stopped)));
+        }
+    });
+}
+
+#[test]
+fn two_runtimes_can_not_be_each_others_hosts_and_say_so() {
+    watched(|| {
+        let (one, other) = (Runtime::new().unwrap(), Runtime::new().unwrap());
+        let (its, others) = (Rc::new(one.embed().unwrap()), Rc::new(other.embed().unwrap()));
+        let first = other.spawn_local(serve(its.clone())).unwrap();
+        others.turn().unwrap();
+        let watched = AsyncFd::new(others.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        let second = one.block_on(async move { watched.readable().await.map(drop) });
+        assert!(second.unwrap().is_err(), "descriptors that watch each other");
+        // The first goes on.
+        let task = one.spawn_local(async { 42 }).unwrap();
+        while !task.is_finished() {
+            assert!(is_readable(&*others));
+            others.turn().unwrap();
+        }
+        first.abort();
+    });
+}
+
+#[test]
+fn a_guest_of_a_guest_is_served_by_the_outermost_host() {
+    watched(|| {
+        let (outer, inner) = (Runtime::new().unwrap(), Runtime::new().unwrap());
+        let embedded = outer.embed().unwrap();
+        let innermost = Rc::new(inner.embed().unwrap());
+        let served = outer.spawn_local(serve(innermost)).unwrap();
+        let ticks = Rc::new(Cell::new(0));
+        let task = {
+            let ticks = ticks.clone();
+            inner.spawn_local(async move {
+                for _ in 0..5 {
+                    sleep(Duration::from_millis(2)).await;
+                    spawn_local(yield_now()).await.unwrap();
+                    ticks.set(ticks.get() + 1);
+                }
+            })
+        };
+        let task = task.unwrap();
+        let poll = |turns: &mut usize| {
+            let mut fd = libc::pollfd {
+                fd: std::os::fd::AsRawFd::as_raw_fd(&embedded),
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            // SAFETY: one valid element.
+            assert_eq!(unsafe { libc::poll(&mut fd, 1, 10_000) }, 1);
+            embedded.turn().unwrap();
+            *turns += 1;
+        };
+        let mut turns = 0;
+        while !task.is_finished() {
+            poll(&mut turns);
+        }
+        assert_eq!(ticks.get(), 5);
+        assert!(turns < 60, "{turns}");
+        // A stop of the innermost goes the same way.
+        let stops = thread::spawn(move || drop(inner));
+        while !served.is_finished() {
+            poll(&mut turns);
+        }
+        stops.join().unwrap();
+        assert!(served.wait().unwrap().unwrap());
+    });
+}
