@@ -756,6 +756,10 @@ impl<S, T> Drop for EventBase<S, T> {
                 let (fd, watch) = watch_of_notifier(notifier);
                 self.queue.remove(fd, watch);
             }
+            // A child of a fork may keep the alarm's descriptor open, and so its registration alive.
+            if self.alarm.is_some() {
+                let _ = self.queue.set_alarm(None);
+            }
         }
     }
 }

@@ -51,6 +51,9 @@ use crate::executor::Stops;
 /// run the grace period and close the runtime ([`Turn::closed`]). After that `turn` is [`RunError::Stopped`], and the descriptor, which
 /// stays open with the last `Embedded`, is never readable again. A drop of the `Runtime` at home closes there and then.
 ///
+/// The host may be a task in another runtime of the same thread. If home is in a blocking wait when the stop comes, or in the loop of
+/// another runtime that doesn't turn this one, it is closed there: the thread does nothing else meanwhile.
+///
 /// # Threads
 ///
 /// `Send` and `Sync`; there may be any number, and none keeps the runtime alive. Only home may call `turn`. A thread

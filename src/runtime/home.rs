@@ -321,6 +321,8 @@ impl Home {
             };
             match self.pass(seen, earlier(grace, rest), root) {
                 Ok((_, done)) => root_done |= done,
+                // A hook has forked, and this is the child.
+                Err(_) if self.shared.is_forked() => return Err(RunError::Forked),
                 // The kernel refuses to wait, and a grace period without waiting would spin.
                 Err(_) if grace.is_some() => self.end_grace(),
                 Err(error) if !self.shared.stops().requested() => return Err(RunError::Io(error)),
@@ -338,10 +340,11 @@ impl Home {
         let mut turn = Turn::default();
         if !self.end_is_due(seen, false) {
             let timeout = earlier(self.grace_left(), timeout);
-            (turn, _) = self.pass(seen, timeout, None).map_err(RunError::Io)?;
+            let passed = self.pass(seen, timeout, None);
             if self.shared.is_forked() {
                 return Err(RunError::Forked);
             }
+            (turn, _) = passed.map_err(RunError::Io)?;
         }
         if self.shared.stops().requested() {
             let seen = self.receive()?;
@@ -356,6 +359,9 @@ impl Home {
             // The host's wait comes now. This is undone by the next call that drives.
             self.hooks.before(self.now(), self.time_to_sleep(self.grace_left()));
             self.leave_by_panic();
+            if self.shared.is_forked() {
+                return Err(RunError::Forked);
+            }
         }
         turn.more = has_more();
         Ok(turn)

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
+use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -351,6 +352,32 @@ fn a_fork_in_a_turn_leaves_the_parents_alarm_alone() {
             }
             thread::sleep(Duration::from_millis(1));
         }
+    });
+}
+
+#[test]
+fn after_the_end_it_is_not_readable_though_a_child_of_a_fork_lives_on() {
+    alone(|| {
+        let runtime = Runtime::new().unwrap();
+        let embedded = runtime.embed().unwrap();
+        let start = Instant::now();
+        runtime.spawn_local(sleep(Duration::from_millis(40))).unwrap();
+        embedded.turn().unwrap();
+        let (mut here, mut there) = UnixStream::pair().unwrap();
+        let forks = thread::spawn(move || {
+            fork(|| {
+                there.write_all(b"x").unwrap();
+                let _ = there.read(&mut [0]);
+            })
+        });
+        here.read_exact(&mut [0]).unwrap();
+        drop(runtime);
+        while start.elapsed() < Duration::from_millis(80) {
+            assert!(!is_readable(&embedded));
+            thread::sleep(Duration::from_millis(1));
+        }
+        here.write_all(b"x").unwrap();
+        assert_eq!(forks.join().unwrap(), 0);
     });
 }
 

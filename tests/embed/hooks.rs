@@ -10,6 +10,7 @@ use evbase::time::sleep;
 use evbase::{Builder, LocalSpawner, RunError, Runtime, Shutdown, WaitHook, spawn_local, yield_now};
 
 use crate::scenarios::is_readable;
+use crate::support::alone;
 use crate::watched;
 
 type Log = Rc<RefCell<Vec<&'static str>>>;
@@ -341,5 +342,42 @@ fn embedded_the_panic_of_a_hook_leaves_the_turn() {
         embedded.turn().unwrap();
         assert_eq!(log.take(), ["b1", "b2"]);
         assert!(!is_readable(&embedded));
+    });
+}
+
+#[test]
+fn the_call_that_drives_a_hook_that_forks_answers_forked_in_the_child() {
+    alone(|| {
+        for is_embedded in [true, false] {
+            for calls_block_on in [true, false] {
+                let runtime = Runtime::new().unwrap();
+                let _embedded = is_embedded.then(|| runtime.embed().unwrap());
+                let child = Rc::new(Cell::new(-1));
+                let _hook = {
+                    let child = child.clone();
+                    runtime.before_wait(move |wait| {
+                        if child.get() < 0 {
+                            // SAFETY: this process has no thread but the test's and its watchdog; the child makes system calls
+                            // and looks at its own memory.
+                            child.set(unsafe { libc::fork() });
+                        }
+                        wait.at_most(Duration::from_millis(1));
+                    })
+                };
+                let forked = match calls_block_on {
+                    true => matches!(runtime.block_on(sleep(Duration::from_millis(5))), Err(RunError::Forked)),
+                    false => matches!(runtime.turn(Some(Duration::from_millis(5))), Err(RunError::Forked)),
+                };
+                if child.get() == 0 {
+                    // SAFETY: ends the child, and runs nothing that belongs to the parent.
+                    unsafe { libc::_exit(i32::from(!forked)) };
+                }
+                assert!(!forked && child.get() > 0);
+                let mut status = -1;
+                // SAFETY: `status` outlives the call.
+                assert_eq!(unsafe { libc::waitpid(child.get(), &mut status, 0) }, child.get());
+                assert_eq!(status, 0, "{is_embedded} {calls_block_on}");
+            }
+        }
     });
 }

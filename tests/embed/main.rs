@@ -7,5 +7,6 @@ mod between_turns;
 mod hooks;
 mod hosts;
 mod scenarios;
+mod storm;
 mod two_of_a_thread;
 use support::watched;
