@@ -75,6 +75,7 @@ pub mod io;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod process;
+mod random;
 mod runtime;
 pub mod signal;
 mod sync;

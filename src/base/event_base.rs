@@ -26,6 +26,7 @@ use super::precision::{Grid, Until};
 use super::sources::{Key, Source, Sources};
 use super::sys::{self, ALARM, Backend, Descriptor, NOTIFY, Queue, Watch};
 use super::timers::{TimerKey, Wheel};
+use crate::random::Random;
 
 /// A kernel queue with the sources and timers that wait on it.
 ///
@@ -70,6 +71,8 @@ pub struct EventBase<S, T = S> {
     also: Option<Notifier>,
     /// What the alarm is set to: a deadline, or (within) none. `None` if it was never set, or has gone off since.
     alarm: Option<Option<u64>>,
+    /// The order in which things are handed out is random.
+    shuffle: Option<Random>,
     /// How late timers fire, if somebody has asked.
     lag: Option<Arc<Buckets>>,
     /// The notifier fired, and no turn has reported it yet.
@@ -150,6 +153,7 @@ impl<S, T> EventBase<S, T> {
             notifier,
             also: None,
             alarm: None,
+            shuffle: None,
             lag: None,
             notified: false,
             unfinished: false,
@@ -421,6 +425,11 @@ impl<S, T> EventBase<S, T> {
             .filter_map(move |(deadline, payload)| Some((at(deadline)?, payload)))
     }
 
+    /// Has events, and timers with equal deadlines, handed out in a random order from here on.
+    pub(crate) fn shuffle(&mut self, random: Random) {
+        self.shuffle = Some(random);
+    }
+
     /// Has it recorded from here on how late timers fire.
     pub(crate) fn measure_lag(&mut self, lag: Arc<Buckets>) {
         self.lag = Some(lag);
@@ -624,6 +633,9 @@ impl<S, T> EventBase<S, T> {
         self.check_process()?;
         if !self.unfinished {
             self.wait(timeout)?;
+            if let Some(random) = &mut self.shuffle {
+                self.queue.shuffle(random);
+            }
         }
         self.expire_timers();
 
@@ -679,6 +691,9 @@ impl<S, T> EventBase<S, T> {
     fn expire_timers(&mut self) {
         if self.timers.len() > 0 {
             self.timers.expire(self.clock.now());
+            if let Some(random) = &mut self.shuffle {
+                self.timers.shuffle(random);
+            }
         }
     }
 

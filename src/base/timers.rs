@@ -39,6 +39,7 @@ use std::cmp::Reverse;
 
 use super::precision::Grid;
 use super::slab::Slab;
+use crate::random::Random;
 
 /// Names a timer that is armed in an [`EventBase`](super::EventBase).
 ///
@@ -273,6 +274,16 @@ impl<T> Wheel<T> {
         }
         self.expired.shrink_to(KEEP);
         None
+    }
+
+    /// Puts those of the timers that are due whose deadlines are equal into a random order.
+    pub(super) fn shuffle(&mut self, random: &mut Random) {
+        for equal in self
+            .expired
+            .chunk_by_mut(|Reverse(one), Reverse(other)| one.0 == other.0)
+        {
+            random.shuffle(equal);
+        }
     }
 
     /// All timers, with their deadlines.

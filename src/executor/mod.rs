@@ -61,6 +61,7 @@ pub use task::End;
 pub(crate) use task_ref::{is_task_waker, task_of};
 pub(crate) use watch::{Origin, Watch};
 
+use crate::random::Random;
 use crate::sync::Arc;
 use free_list::FreeList;
 use gate::Node;
@@ -477,6 +478,12 @@ impl Executor {
             }
             watch.spawned(task.id(), (task.vtable().type_name)(), task.priority());
         }
+    }
+
+    /// From here on, ready tasks are polled in a random order within each batch of them.
+    pub(crate) fn shuffle(&self, random: Random) {
+        self.levels.replace(Some(Box::new(Levels::shuffled(random))));
+        self.use_priorities();
     }
 
     /// From here on, the priorities of tasks are looked at.

@@ -28,6 +28,7 @@ use super::timers::Owners;
 use super::watch::Watched;
 use crate::base::{Descriptor, ExactThread, Fired};
 use crate::executor::{Executor, Root, Stops, Watch, catch_panic, is_task_waker};
+use crate::random::Random;
 
 pub(crate) struct Home {
     shared: Arc<Shared>,
@@ -173,9 +174,13 @@ impl Home {
             Watched::new(observer, shared.measured.clone(), shared.watchpoint.clone())
         });
         let watch = watched.clone().map(|watched| watched as Rc<dyn Watch>);
+        let executor = Executor::new(shared.inbox().clone(), watch);
+        if let Some(seed) = shared.settings.shuffle {
+            executor.shuffle(Random::new(seed));
+        }
         Rc::new(Self {
             shared: shared.clone(),
-            executor: Executor::new(shared.inbox().clone(), watch),
+            executor,
             watched,
             base: RefCell::new(Some(base)),
             life: Cell::new(Life::Bound),

@@ -19,6 +19,7 @@ use super::stall::Watchpoint;
 use super::watch::{Measured, WatchSettings};
 use crate::base::{EventBase, Notifier, fork};
 use crate::executor::{Count, Inbox, StopLevel, Stops, Unpark};
+use crate::random::Random;
 use crate::sync;
 
 /// The builder's settings.
@@ -30,6 +31,8 @@ pub(super) struct Settings {
     pub(super) event_time: Option<Duration>,
     /// Whether time is virtual.
     pub(super) paused: bool,
+    /// The seed of a run in random order.
+    pub(super) shuffle: Option<u64>,
     pub(super) watch: WatchSettings,
 }
 
@@ -125,6 +128,10 @@ impl Shared {
         if settings.paused {
             base.pause_clock();
             clock::use_virtual_time();
+        }
+        if let Some(seed) = settings.shuffle {
+            // Another order than that of the tasks.
+            base.shuffle(Random::new(!seed));
         }
         let measured: Option<Arc<Measured>> = settings.watch.measure.then(Arc::default);
         if let Some(measured) = &measured {

@@ -14,6 +14,7 @@ mod join_set;
 mod large_futures;
 mod no_lost_wakeups;
 mod priorities;
+mod shuffled;
 mod spawner;
 mod task_local;
 #[cfg(feature = "unblock")]

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use super::super::interest::{Event, Interest, Mode};
 use super::super::precision::first_part;
+use crate::random::Random;
+
 use super::{ALARM, Backend, Known, Watch, already_exists, not_found, unsupported};
 
 /// The backend that this file is.
@@ -159,6 +161,10 @@ impl Queue {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    pub(in super::super) fn shuffle(&mut self, random: &mut Random) {
+        random.shuffle(&mut self.events[self.next..self.filled]);
     }
 
     pub(in super::super) fn next(&mut self) -> Option<(u64, Event)> {

@@ -21,6 +21,8 @@ use std::time::Duration;
 
 use super::super::fork::Birth;
 use super::super::interest::{Event, Interest, Mode};
+use crate::random::Random;
+
 use super::{ALARM, Backend, Known, Watch, already_exists, not_found, unsupported};
 
 #[cfg(not(evbase_libkqueue))]
@@ -247,6 +249,10 @@ impl Queue {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    pub(in super::super) fn shuffle(&mut self, random: &mut Random) {
+        random.shuffle(&mut self.events[self.next..self.filled]);
     }
 
     pub(in super::super) fn next(&mut self) -> Option<(u64, Event)> {
