@@ -30,12 +30,14 @@ fn what_breaks_a_rule_does_not_compile() {
     trybuild::TestCases::new().compile_fail(cases.join("*.rs"));
 }
 
-/// Whether the compiler is of the version that the package asks for at least, which is the one it is tested with.
+/// The compiler whose words are in the files: the one that the package is developed with.
+const MESSAGES_OF: &str = "1.95";
+
 fn compiler_is_the_one_of_the_messages() -> bool {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc).arg("--version").output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
-    said.starts_with(&format!("rustc {}.", env!("CARGO_PKG_RUST_VERSION")))
+    said.starts_with(&format!("rustc {MESSAGES_OF}."))
 }
 
 fn sources(dir: &Path) -> Vec<PathBuf> {
