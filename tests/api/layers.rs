@@ -50,7 +50,7 @@ fn assert_knows(layers: &[&str], others: &[&str], unknown: &[&str]) {
 fn the_base_knows_nothing_of_the_rest_and_no_future_waker_or_task() {
     assert_knows(
         &["base"],
-        &[],
+        &["random"],
         &["Future", "std::future", "std::task", "Waker", "futures"],
     );
 }
@@ -59,14 +59,14 @@ fn the_base_knows_nothing_of_the_rest_and_no_future_waker_or_task() {
 fn the_executor_knows_no_base_and_no_descriptor() {
     assert_knows(
         &["executor"],
-        &["sync"],
+        &["random", "sync"],
         &["std::os", "libc", "RawFd", "OwnedFd", "Instant", "std::io"],
     );
 }
 
 #[test]
 fn the_runtime_knows_no_adapter() {
-    assert_knows(&["runtime"], &["executor", "base", "sync"], &[]);
+    assert_knows(&["runtime"], &["executor", "base", "random", "sync"], &[]);
 }
 
 #[test]
