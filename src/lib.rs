@@ -59,6 +59,7 @@
 //! | `unblock` | yes | [`unblock()`], through the `blocking` crate |
 //! | `hyper` | no | HTTP/1 and HTTP/2: hyper's executors, timer and I/O on the loop; needs `net` |
 //! | `tokio` | no | tokio's `AsyncRead` and `AsyncWrite` for sockets, a child's pipes and [`io::AsyncFd`]; nothing of its runtime |
+//! | `tracing` | no | tasks as spans of the `tracing` crate, as tokio-console reads them |
 //!
 //! # Platforms
 //!
@@ -83,6 +84,8 @@ pub mod task;
 pub mod time;
 #[cfg(feature = "tokio")]
 mod tokio;
+#[cfg(feature = "tracing")]
+pub mod tracing;
 #[cfg(feature = "unblock")]
 mod unblock;
 

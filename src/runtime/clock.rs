@@ -97,6 +97,7 @@ impl Hold {
     }
 
     /// One of the context, if there is one with virtual time.
+    #[cfg(feature = "unblock")]
     pub(crate) fn of_context() -> Option<Self> {
         if !VIRTUAL.load(Relaxed) {
             return None;
