@@ -364,6 +364,8 @@ fn after_the_end_it_is_not_readable_though_a_child_of_a_fork_lives_on() {
         runtime.spawn_local(sleep(Duration::from_millis(40))).unwrap();
         embedded.turn().unwrap();
         let (mut here, mut there) = UnixStream::pair().unwrap();
+        // The child has a copy of the other end, and would wait for ever if this test fails.
+        there.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         let forks = thread::spawn(move || {
             fork(|| {
                 there.write_all(b"x").unwrap();
