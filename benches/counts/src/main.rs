@@ -1,0 +1,189 @@
+//! Counts instructions (by callgrind), allocations and system calls (by strace) for each operation, and compares them with
+//! `counts.md`.
+//!
+//! ```console
+//! $ cargo run --release               # prints the table; fails if a figure is more than 2% above the one in counts.md
+//! $ cargo run --release -- --write    # writes counts.md
+//! ```
+//!
+//! Times differ from machine to machine and from run to run; these figures are the same for the same compiler. Each operation is run
+//! n and 2n times, in processes of their own, and what the second run has more is divided by n: what starts and ends a process, and what
+//! makes and frees a runtime, is not in it.
+
+mod workloads;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeMap;
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{env, fs};
+
+use workloads::WORKLOADS;
+
+/// Counts allocations.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: the system's allocator does it all.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// By how much a figure may grow unnoticed.
+const TOLERANCE: f64 = 1.02;
+
+const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/counts.md");
+
+/// Instructions, allocations, system calls.
+type Figures = [f64; 3];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    match &args[..] {
+        [name, count] if name != "--write" => {
+            let workload = WORKLOADS
+                .iter()
+                .find(|workload| workload.name == name)
+                .expect("a workload");
+            let before = ALLOCATIONS.load(Relaxed);
+            (workload.run)(count.parse().expect("a number"));
+            println!("{}", ALLOCATIONS.load(Relaxed) - before);
+            return ExitCode::SUCCESS;
+        }
+        [] => {}
+        [write] if write == "--write" => {}
+        _ => panic!("usage: counts [--write]"),
+    }
+    let measured: Vec<(&str, Figures)> = WORKLOADS
+        .iter()
+        .map(|workload| (workload.name, measure(workload)))
+        .collect();
+    let table = table(&measured);
+    println!("{table}");
+    if !args.is_empty() {
+        fs::write(TABLE, table).expect("counts.md can be written");
+        return ExitCode::SUCCESS;
+    }
+    let budgets = budgets();
+    let mut grown = false;
+    for (name, figures) in &measured {
+        let Some(budget) = budgets.get(*name) else {
+            println!("{name} is not in counts.md: write it anew");
+            grown = true;
+            continue;
+        };
+        let what = ["instructions", "allocations", "system calls"];
+        for ((what, now), was) in what.iter().zip(figures).zip(budget) {
+            // The table's figures are rounded.
+            if *now > was * TOLERANCE + 0.02 {
+                println!("{name}: {now:.2} {what} an operation, {was:.2} before");
+                grown = true;
+            }
+        }
+    }
+    match grown {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
+}
+
+fn measure(workload: &workloads::Workload) -> Figures {
+    let difference = |of: fn(&str, usize) -> f64| {
+        let (once, twice) = (of(workload.name, workload.count), of(workload.name, 2 * workload.count));
+        (twice - once) / (workload.count * workload.operations) as f64
+    };
+    [
+        difference(instructions),
+        difference(allocations),
+        difference(system_calls),
+    ]
+}
+
+fn ourselves(wrapper: &[&str], name: &str, count: usize) -> (String, String) {
+    let ours = env::current_exe().expect("this program");
+    let ours = ours.to_str().expect("its path is text");
+    let mut words = wrapper.to_vec();
+    let count = count.to_string();
+    words.extend([ours, name, &count]);
+    let output = Command::new(words[0]).args(&words[1..]).output();
+    let output =
+        output.unwrap_or_else(|error| panic!("{} can't be run: {error}; install valgrind and strace", words[0]));
+    assert!(
+        output.status.success(),
+        "{words:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (text(output.stdout), text(output.stderr))
+}
+
+fn instructions(name: &str, count: usize) -> f64 {
+    let wrapper = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"];
+    let (_, said) = ourselves(&wrapper, name, count);
+    let line = said.lines().find_map(|line| line.split_once("Collected : "));
+    line.expect("callgrind's count").1.trim().parse().expect("a number")
+}
+
+fn allocations(name: &str, count: usize) -> f64 {
+    ourselves(&[], name, count).0.trim().parse().expect("a number")
+}
+
+fn system_calls(name: &str, count: usize) -> f64 {
+    // Memory comes when it comes.
+    let wrapper = [
+        "strace",
+        "-f",
+        "-c",
+        "-e",
+        "trace=!brk,mmap,munmap,mremap,madvise,futex",
+    ];
+    let (_, said) = ourselves(&wrapper, name, count);
+    let total = said
+        .lines()
+        .find(|line| line.ends_with(" total"))
+        .expect("strace's total");
+    total
+        .split_whitespace()
+        .nth(3)
+        .expect("the count")
+        .parse()
+        .expect("a number")
+}
+
+fn table(measured: &[(&str, Figures)]) -> String {
+    let mut table = String::from(
+        "# What an operation costs\n\n\
+         Written by `cargo run --release -- --write` in `benches/counts`, which says what is counted, and fails without `--write` if a\n\
+         figure has grown by more than 2%.\n\n\
+         | operation | instructions | allocations | system calls |\n|---|--:|--:|--:|\n",
+    );
+    for (name, [instructions, allocations, calls]) in measured {
+        table += &format!("| {name} | {instructions:.1} | {allocations:.2} | {calls:.2} |\n");
+    }
+    table
+}
+
+/// The figures in `counts.md`.
+fn budgets() -> BTreeMap<String, Figures> {
+    let table = fs::read_to_string(TABLE).expect("counts.md");
+    let rows = table.lines().filter_map(|line| {
+        let mut cells = line.split('|').map(str::trim).skip(1);
+        let name = cells.next()?.to_owned();
+        let figures: Vec<f64> = cells.filter_map(|cell| cell.parse().ok()).collect();
+        Some((name, figures.try_into().ok()?))
+    });
+    rows.collect()
+}
