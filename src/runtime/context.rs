@@ -123,6 +123,15 @@ pub(super) fn unbind(home: &Rc<Home>) {
         thread.changed();
         drop(left);
     });
+    // The stack's memory isn't kept any longer, if it is empty.
+    with_contexts(|_| ());
+}
+
+/// Whether a runtime is at home on this thread.
+fn is_home() -> bool {
+    THREAD
+        .try_with(|thread| !thread.homes.borrow().is_empty())
+        .unwrap_or(false)
 }
 
 /// Home's half of a runtime, if this thread is its home and it is not closed.
@@ -361,7 +370,7 @@ fn with_contexts<R>(change: impl FnOnce(&mut Contexts) -> R) -> Option<R> {
         // SAFETY: the executor is that of a home on this thread (`Home` is not `Send`), and the stack keeps the home until
         // this function is called again; what that takes out is dropped after the call.
         unsafe { current::set(contexts.last().map(|(_, home)| home.executor())) };
-        if contexts.is_empty() {
+        if contexts.is_empty() && !is_home() {
             // The stack has no destructor that would free the memory.
             contexts = Vec::new();
         }
