@@ -323,7 +323,11 @@ impl Watcher {
                 Some(rest) => {
                     self.wake.wait_for(&mut woken, rest);
                 }
-                None => self.wake.wait_while(&mut woken, |woken| !*woken),
+                None => {
+                    while !*woken {
+                        self.wake.wait(&mut woken);
+                    }
+                }
             }
             *woken = false;
             self.is_asleep.store(false, SeqCst);
