@@ -578,6 +578,16 @@ impl<S, T> EventBase<S, T> {
         Ok(())
     }
 
+    /// Asks the kernel, without waiting, whether there is an event. If so, the next turn hands it out, and doesn't ask again.
+    pub(crate) fn has_events(&mut self) -> io::Result<bool> {
+        self.check_process()?;
+        if !self.unfinished {
+            self.wait(Some(Duration::ZERO))?;
+            self.unfinished = self.queue.has_next();
+        }
+        Ok(self.unfinished)
+    }
+
     /// Whether there may be events that the last turn had no room for: then the descriptor is readable still, but has had its edge.
     pub(crate) fn may_have_more(&self) -> bool {
         self.unfinished || self.queue.may_have_more()
@@ -633,9 +643,6 @@ impl<S, T> EventBase<S, T> {
         self.check_process()?;
         if !self.unfinished {
             self.wait(timeout)?;
-            if let Some(random) = &mut self.shuffle {
-                self.queue.shuffle(random);
-            }
         }
         self.expire_timers();
 
@@ -738,6 +745,15 @@ impl<S, T> EventBase<S, T> {
 
     /// Waits in the kernel until the first wake-up of a timer, but for `timeout` at most.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.wait_in_order(timeout)?;
+        if let Some(random) = &mut self.shuffle {
+            self.queue.shuffle(random);
+        }
+        Ok(())
+    }
+
+    /// As `wait`; the events are in the kernel's order.
+    fn wait_in_order(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let wake = match timeout {
             Some(Duration::ZERO) => None,
             _ if self.clock.is_paused() => return self.queue.wait(timeout, || Duration::ZERO),

@@ -289,6 +289,11 @@ impl Executor {
         self.messages.is_empty() && self.inbox.park(seen)
     }
 
+    /// Whether home has settled, and nothing has come since, from abroad or from home.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.mood.get() == Mood::Asleep && self.inbox.is_parked()
+    }
+
     /// Whether nothing has come, from abroad or from home, since `park`.
     pub(crate) fn is_still_parked(&self) -> bool {
         self.inbox.is_parked() && !self.has_work()

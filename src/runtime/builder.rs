@@ -44,6 +44,17 @@ pub struct Builder {
 impl UnwindSafe for Builder {}
 impl RefUnwindSafe for Builder {}
 
+/// The seed of a run in random order: none, unless the test suite asks for it (`EVBASE_SHUFFLE`, by default another one for each
+/// runtime).
+fn seed() -> Option<u64> {
+    if !cfg!(evbase_shuffle) {
+        return None;
+    }
+    let asked = std::env::var("EVBASE_SHUFFLE").ok().and_then(|seed| seed.parse().ok());
+    let by_time = || std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos() as u64);
+    Some(asked.unwrap_or_else(by_time))
+}
+
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
@@ -69,7 +80,7 @@ impl Builder {
                 timer_slack: None,
                 event_time: None,
                 paused: false,
-                shuffle: None,
+                shuffle: seed(),
                 watch: WatchSettings::default(),
             },
         }

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use super::context;
 use super::error::RunError;
 use super::home::{Home, Turn};
+use super::readiness::Base;
 use super::runtime::Runtime;
 use super::shared::Shared;
 use super::standing::Standing;
@@ -102,6 +103,9 @@ impl Embedded {
     pub fn turn(&self) -> Result<Turn, RunError> {
         let home = self.home()?;
         home.guest.turned_inside.set(context::inside_loop());
+        if home.has_nothing_to_do() {
+            return Ok(Turn::default());
+        }
         // No `context::sweep`: other runtimes of this thread may have a grace period, and this never waits.
         home.turn(Some(Duration::ZERO))
     }
@@ -176,6 +180,17 @@ impl Home {
             // The loop looks, without sleeping, and comes back here.
             bell.ring();
         }
+    }
+
+    /// Whether a turn would find nothing: home has settled, nothing has come since, and the kernel has no event. Everything stays as it
+    /// is, the alarm included; what comes after the look makes the descriptor readable.
+    fn has_nothing_to_do(&self) -> bool {
+        if !self.executor().is_asleep() || !self.hooks().is_empty() {
+            return false;
+        }
+        let has_events = self.base().as_mut().map(Base::has_events);
+        // An error is for the turn to report.
+        matches!(has_events, Some(Ok(false)))
     }
 
     /// Tells the host of a stop. False: it was told before.

@@ -251,6 +251,10 @@ impl Queue {
         Ok(())
     }
 
+    pub(in super::super) fn has_next(&self) -> bool {
+        self.next < self.filled
+    }
+
     pub(in super::super) fn shuffle(&mut self, random: &mut Random) {
         random.shuffle(&mut self.events[self.next..self.filled]);
     }

@@ -24,6 +24,7 @@
 //!     the kernel can't express. `EINTR` is no error, and no event. Called only when `next` has come to its end.
 //!   * `next(&mut self) -> Option<(u64, Event)>` takes the next event of the last wait, with the token it was
 //!     registered under. An event that was taken isn't given again, and one that wasn't stays for the next call.
+//!   * `has_next(&self) -> bool` says whether `next` has an event to take.
 //!   * `shuffle(&mut self, random: &mut Random)` puts the events of the last wait that nobody has taken into a random order.
 //!   * `may_have_more(&self) -> bool` says whether the last wait has filled its buffer.
 //!   * `set_alarm(&mut self, left: Option<Duration>) -> io::Result<()>` makes the queue's descriptor readable when so much time
