@@ -51,12 +51,14 @@ fn one_at_a_time() -> MutexGuard<'static, ()> {
 }
 
 #[test]
+#[cfg_attr(evbase_shuffle, ignore = "depends on the usual order")]
 fn programs_on_several_threads_keep_the_books() {
     let _alone = one_at_a_time();
     harness::run("oracle", |seed, list| run(&Program::new(seed, false), list));
 }
 
 #[test]
+#[cfg_attr(evbase_shuffle, ignore = "depends on the usual order")]
 fn programs_that_fork_go_on_undisturbed() {
     let _alone = one_at_a_time();
     // A fork copies the locks of whatever other threads there are.

@@ -284,6 +284,7 @@ fn a_task_that_is_finished_has_no_future_any_more() {
 }
 
 #[test]
+#[cfg_attr(evbase_shuffle, ignore = "depends on the usual order")]
 fn dropping_a_handle_detaches_the_task() {
     let _watchdog = watchdog();
     let runtime = Builder::new().start("home").unwrap();

@@ -15,6 +15,7 @@ use crate::support::watchdog;
 const ALL: [Priority; 3] = [Priority::High, Priority::Normal, Priority::Low];
 
 #[test]
+#[cfg_attr(evbase_shuffle, ignore = "depends on the usual order")]
 fn of_the_ready_tasks_the_higher_go_first_each_in_its_order() {
     let _watchdog = watchdog();
     let runtime = Builder::new().event_interval(1000).build().unwrap();
@@ -56,6 +57,7 @@ fn spawn_busy(spawner: &LocalSpawner, priority: Priority, polls: &Rc<Cell<u64>>)
 }
 
 #[test]
+#[cfg_attr(evbase_shuffle, ignore = "depends on the usual order")]
 fn a_low_task_among_a_thousand_high_ones_is_polled_every_300_polls() {
     let _watchdog = watchdog();
     let runtime = Runtime::new().unwrap();

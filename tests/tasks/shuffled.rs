@@ -102,6 +102,7 @@ async fn has_an_ordering_bug() -> bool {
 }
 
 #[test]
+#[cfg_attr(evbase_shuffle, ignore = "depends on the usual order")]
 fn a_bug_of_order_is_found_soon() {
     let _watchdog = watchdog();
     assert!(
