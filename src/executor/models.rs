@@ -372,6 +372,28 @@ fn a_host_is_told_of_each_stop() {
     });
 }
 
+/// Embedded: home spawns between two turns, and nobody else does anything. One thread.
+#[test]
+fn what_home_does_between_turns_tells_its_host() {
+    model(0, || {
+        let (home, _, writes) = embedded();
+        let ran = Arc::new(AtomicUsize::new(0));
+        let mut to_spawn = 2;
+        let spawns = || {
+            for _ in 0..std::mem::take(&mut to_spawn) {
+                let ran = ran.clone();
+                let task = async move {
+                    ran.fetch_add(1, Relaxed);
+                };
+                drop(home.executor.spawn_local(task, Origin::here(Priority::Normal)));
+            }
+        };
+        let turns = home.host(spawns, |_| ran.load(Relaxed) == 2);
+        assert_eq!((turns, writes.load(Relaxed)), (2, 2));
+        home.close();
+    });
+}
+
 /// Embedded: a message ∥ a host that spawns twice itself between its turns: it is told, by one write. Two threads, five
 /// preemptions.
 #[test]
