@@ -2,7 +2,7 @@
 //!
 //! Nobody pays for it who did not ask: a runtime has a `Watched` only if it was built with `measure`, `observe` or `on_stall`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::Location;
@@ -10,11 +10,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::context;
 use super::stall::{Stalls, Watchpoint};
-use crate::base::Buckets;
+use crate::base::{Buckets, fork};
 use crate::executor::{Count, End, Priority, TaskId, Watch, catch_panic};
 use crate::sync::thread_cell;
 
@@ -107,11 +107,12 @@ pub(super) struct Watched {
     observer: Option<SharedObserver>,
     measured: Option<Arc<Measured>>,
     watchpoint: Option<Arc<Watchpoint>>,
-    /// The line of the next task that is accepted.
-    locations: Mutex<HashMap<TaskId, &'static Location<'static>>>,
+    /// Where tasks come from that have not been accepted yet.
+    locations: RefCell<HashMap<TaskId, &'static Location<'static>>>,
     poll_began: Cell<Option<Instant>>,
     /// When the last look at the kernel has ended.
     pass_began: Cell<Option<Instant>>,
+    birth: fork::Birth,
 }
 
 // An observer runs on this thread: what it does is told to nobody.
@@ -130,14 +131,20 @@ impl Watched {
             observer,
             measured,
             watchpoint,
-            locations: Mutex::default(),
+            locations: RefCell::default(),
             poll_began: Cell::new(None),
             pass_began: Cell::new(None),
+            birth: fork::Birth::here(),
         })
     }
 
+    /// In the child of a fork `None`: the parent's watching thread may have held the lock at the fork.
+    fn tasks(&self) -> Option<MutexGuard<'_, HashMap<TaskId, Arc<TaskInfo>>>> {
+        (!self.birth.is_child()).then(|| self.tasks.lock())
+    }
+
     pub(super) fn info(&self, id: TaskId) -> Option<Arc<TaskInfo>> {
-        self.tasks.lock().get(&id).cloned()
+        self.tasks()?.get(&id).cloned()
     }
 
     fn observe(&self, what: impl FnOnce(&mut dyn Observer)) {
@@ -205,11 +212,11 @@ fn nanos(duration: Duration) -> u64 {
 
 impl Watch for Watched {
     fn comes_from(&self, id: TaskId, location: &'static Location<'static>) {
-        self.locations.lock().insert(id, location);
+        self.locations.borrow_mut().insert(id, location);
     }
 
     fn spawned(&self, id: TaskId, type_name: &'static str, priority: Priority) {
-        let location = self.locations.lock().remove(&id).unwrap_or(Location::caller());
+        let location = self.locations.borrow_mut().remove(&id).unwrap_or(Location::caller());
         let info = Arc::new(TaskInfo {
             id,
             type_name: super::dump::plain(type_name),
@@ -217,7 +224,9 @@ impl Watch for Watched {
             location,
             priority,
         });
-        self.tasks.lock().insert(id, info.clone());
+        if let Some(mut tasks) = self.tasks() {
+            tasks.insert(id, info.clone());
+        }
         self.observe(|observer| observer.spawned(&info));
     }
 
@@ -248,7 +257,7 @@ impl Watch for Watched {
     }
 
     fn ended(&self, id: TaskId, end: End) {
-        let info = self.tasks.lock().remove(&id);
+        let info = self.tasks().and_then(|mut tasks| tasks.remove(&id));
         if let Some(info) = info {
             self.observe(|observer| observer.ended(&info, end));
         }
@@ -257,16 +266,13 @@ impl Watch for Watched {
 
 /// For `task::set_name`: names the running task, if its runtime is watched.
 pub(crate) fn set_task_name(id: TaskId, name: impl FnOnce() -> String) {
-    let home = context::find(|home| {
-        home.watched()
-            .is_some_and(|watched| watched.tasks.lock().contains_key(&id))
-    });
+    let home = context::find(|home| home.watched().is_some_and(|watched| watched.info(id).is_some()));
     let Some(home) = home else {
         return;
     };
     let name = name();
     if let Some(watched) = home.watched() {
-        if let Some(info) = watched.tasks.lock().get_mut(&id) {
+        if let Some(info) = watched.tasks().as_mut().and_then(|tasks| tasks.get_mut(&id)) {
             Arc::make_mut(info).name = Some(name);
         }
     }

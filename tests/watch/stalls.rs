@@ -209,3 +209,20 @@ fn in_the_child_of_a_fork_there_is_a_new_thread() {
         assert_eq!(code, 0);
     });
 }
+
+#[test]
+fn a_task_that_forks_goes_on_in_the_child_as_far_as_it_can() {
+    alone(|| {
+        for _ in 0..20 {
+            let (builder, _stalls) = builder();
+            let runtime = builder.build().unwrap();
+            let code = runtime
+                .block_on(async {
+                    let forks = evbase::spawn_local(async { crate::support::fork(|| task::set_name("in the child")) });
+                    forks.await.unwrap()
+                })
+                .unwrap();
+            assert_eq!(code, 0);
+        }
+    });
+}
