@@ -261,7 +261,11 @@ fn a_storm_with_turns_at_random_loses_nothing_and_writes_once_a_turn() {
 }
 
 /// How often the notify descriptor of the one runtime of this process was written to: nobody reads it.
+/// (A pipe is emptied, and can't be asked.)
 fn notify_writes() -> u64 {
+    if cfg!(evbase_pipe_notify) {
+        return 0;
+    }
     let counts = open_descriptors().into_iter().filter_map(|fd| {
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
         let count = info.lines().find_map(|line| line.strip_prefix("eventfd-count:"))?;
