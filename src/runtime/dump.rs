@@ -1,6 +1,6 @@
 //! [`Dump`]: what all tasks of a runtime are waiting for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::RawFd;
 use std::panic::Location;
@@ -12,7 +12,7 @@ use super::runtime::Runtime;
 use super::spawner::LocalSpawner;
 use super::standing::Standing;
 use crate::base::Interest;
-use crate::executor::{Priority, TaskId, TaskState, task_of};
+use crate::executor::{Priority, TaskFacts, TaskId, TaskState, task_of};
 
 /// What all tasks of a runtime are doing: made by [`Runtime::dump`] and [`LocalSpawner::dump`].
 ///
@@ -23,7 +23,7 @@ use crate::executor::{Priority, TaskId, TaskState, task_of};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Dump {
-    /// All tasks that have not ended, and have arrived at home, in no particular order. The future of `block_on` is no task.
+    /// All tasks that have not ended, and have arrived at home, in the order of their ids. The future of `block_on` is no task.
     pub tasks: Vec<TaskDump>,
     /// How many descriptors are registered.
     pub sources: usize,
@@ -101,12 +101,9 @@ pub(super) fn plain(type_name: &'static str) -> &'static str {
 
 impl Home {
     fn dump(&self) -> Dump {
-        let mut waits: HashMap<TaskId, Vec<WaitsFor>> = HashMap::new();
-        let mut note = |waker, what| {
-            if let Some(id) = task_of(waker) {
-                waits.entry(id).or_default().push(what);
-            }
-        };
+        // Sorted by task, below.
+        let mut waits: Vec<(TaskId, WaitsFor)> = Vec::new();
+        let mut note = |waker, what| waits.extend(task_of(waker).map(|id| (id, what)));
         let (mut sources, mut timers) = (0, 0);
         if let Some(base) = &*self.base() {
             for (fd, readiness) in base.all_sources() {
@@ -118,22 +115,27 @@ impl Home {
             (sources, timers) = (base.sources(), base.timers());
         }
         let mut tasks = Vec::with_capacity(self.executor().tasks());
-        self.executor().each_task(|task| {
+        self.executor().each_task(|task| tasks.push(task));
+        waits.sort_unstable_by_key(|(id, waits)| (*id, Kind::of(waits), waits.number()));
+        tasks.sort_unstable_by_key(|task| task.id);
+        let mut waits = waits.into_iter().peekable();
+        let dump_of = |task: TaskFacts| {
             let info = self.watched().and_then(|watched| watched.info(task.id));
-            let mut waits = waits.remove(&task.id).unwrap_or_default();
-            waits.sort_by_key(|waits| (Kind::of(waits), waits.number()));
-            tasks.push(TaskDump {
+            // One that has ended since, and left its waker somewhere.
+            while waits.next_if(|(id, _)| *id < task.id).is_some() {}
+            let its = std::iter::from_fn(|| waits.next_if(|(id, _)| *id == task.id));
+            TaskDump {
                 id: task.id,
                 type_name: plain(task.type_name),
                 name: info.as_ref().and_then(|info| info.name.clone()),
                 location: info.map(|info| info.location),
                 state: task.state,
                 priority: task.priority,
-                waits,
-            });
-        });
+                waits: its.map(|(_, waits)| waits).collect(),
+            }
+        };
         Dump {
-            tasks,
+            tasks: tasks.into_iter().map(dump_of).collect(),
             sources,
             timers,
             next_deadline: self.next_deadline(),
