@@ -211,6 +211,12 @@ fn a_process_that_can_make_no_thread_is_told_so_and_may_try_again() {
         return;
     }
     alone(|| {
+        // It has its memory then: a thread takes its name after that.
+        until(|| {
+            let threads = std::fs::read_dir("/proc/self/task").unwrap();
+            let mut names = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+            names.any(|name| name.trim() == "watchdog")
+        });
         let before = limit_address_space(1 << 20);
         let said = panics(|| unblock(|| {}));
         limit_address_space_to(before);
