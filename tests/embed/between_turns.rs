@@ -499,3 +499,28 @@ fn messages_between_turns_cost_one_turn_whatever_they_are() {
         assert!(task.is_finished());
     });
 }
+
+#[test]
+fn the_next_deadline_is_that_of_a_timer_or_the_end_of_the_grace_period() {
+    watched(|| {
+        let grace = Duration::from_secs(100);
+        let runtime = Builder::new().grace(grace).build().unwrap();
+        let embedded = runtime.embed().unwrap();
+        drop(runtime.spawn_local(pending::<()>()).unwrap());
+        embedded.turn().unwrap();
+        assert_eq!(embedded.next_deadline().unwrap(), None);
+        let before = Instant::now();
+        runtime.shutdown_handle().request();
+        assert!(!embedded.turn().unwrap().closed);
+        let end = embedded.next_deadline().unwrap().unwrap();
+        assert!(end >= before + grace && end <= Instant::now() + grace);
+        // A timer that comes first.
+        let timer = Instant::now() + Duration::from_secs(50);
+        drop(runtime.spawn_local(evbase::time::sleep_until(timer)).unwrap());
+        embedded.turn().unwrap();
+        let next = embedded.next_deadline().unwrap().unwrap();
+        assert!(next >= timer && next < end);
+        runtime.shutdown_handle().request_now();
+        assert!(embedded.turn().unwrap().closed);
+    });
+}
