@@ -10,7 +10,6 @@ use super::error::RunError;
 use super::home::Home;
 use super::runtime::Runtime;
 use super::spawner::LocalSpawner;
-use super::standing::Standing;
 use crate::base::Interest;
 use crate::executor::{Priority, TaskFacts, TaskId, TaskState, task_of};
 
@@ -178,12 +177,7 @@ impl LocalSpawner {
     ///
     /// As for [`Runtime::dump`].
     pub fn dump(&self) -> Result<Dump, RunError> {
-        match Standing::of(self.home().shared()) {
-            Standing::Here(home) => Ok(home.dump()),
-            Standing::Forked => Err(RunError::Forked),
-            Standing::Exiting => Err(RunError::ThreadExiting),
-            Standing::Closed(_) | Standing::Unbound | Standing::Elsewhere(_) => Err(RunError::Stopped),
-        }
+        Home::of_bound(self.home().shared()).map(|home| home.dump())
     }
 }
 

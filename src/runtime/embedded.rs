@@ -26,7 +26,6 @@ use super::home::{Home, Turn};
 use super::readiness::Base;
 use super::runtime::Runtime;
 use super::shared::Shared;
-use super::standing::Standing;
 use crate::base::Descriptor;
 use crate::executor::Stops;
 
@@ -136,14 +135,7 @@ impl Embedded {
     }
 
     fn home(&self) -> Result<Rc<Home>, RunError> {
-        match Standing::of(&self.shared) {
-            Standing::Here(home) => Ok(home),
-            Standing::Elsewhere(home) => Err(RunError::NotHome { home }),
-            Standing::Forked => Err(RunError::Forked),
-            Standing::Exiting => Err(RunError::ThreadExiting),
-            Standing::Closed(_) => Err(RunError::Stopped),
-            Standing::Unbound => unreachable!("evbase: embedding binds"),
-        }
+        Home::of_bound(&self.shared)
     }
 }
 

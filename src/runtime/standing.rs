@@ -67,6 +67,18 @@ impl Home {
         }
     }
 
+    /// This thread's half of a runtime that has got a home before.
+    pub(super) fn of_bound(shared: &Arc<Shared>) -> Result<Rc<Self>, RunError> {
+        match Standing::of(shared) {
+            Standing::Here(home) => Ok(home),
+            Standing::Elsewhere(home) => Err(RunError::NotHome { home }),
+            Standing::Forked => Err(RunError::Forked),
+            Standing::Exiting => Err(RunError::ThreadExiting),
+            Standing::Closed(_) => Err(RunError::Stopped),
+            Standing::Unbound => unreachable!("evbase: a runtime that had a home has none"),
+        }
+    }
+
     /// As `bind`, to close it at once: also on a thread that is exiting. `None` if another thread was faster.
     pub(super) fn bind_to_close(shared: &Arc<Shared>) -> Option<Rc<Self>> {
         match shared.binding.claim(context::thread_number()) {
