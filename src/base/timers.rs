@@ -401,22 +401,25 @@ impl<T> Wheel<T> {
     /// Makes a node the head of its slot, before the one that was.
     #[inline]
     fn lead(&mut self, index: u32, head: u32, slot: usize, deadline: u64, grid: Grid) {
-        let wake = grid.round_up(deadline);
         let (level, bit) = (slot / SLOTS, 1 << (slot % SLOTS));
         let list = &mut self.slots[slot];
         list.head = index;
         if head == NONE {
-            (list.earliest, list.wake) = (deadline, wake);
+            (list.earliest, list.wake) = (deadline, grid.round_up(deadline));
             self.occupied[level] |= bit;
             self.levels |= 1 << level;
             return;
         }
-        if deadline <= list.earliest && wake <= list.wake {
-            // At or before the bounds, so it is the first now, and the bounds are exact.
-            self.dirty[level] &= !bit;
+        // The wake-up for a deadline isn't before it: after the bound of the one, it is after that of the other.
+        if deadline <= list.wake {
+            let wake = grid.round_up(deadline);
+            if deadline <= list.earliest && wake <= list.wake {
+                // At or before the bounds, so it is the first now, and the bounds are exact.
+                self.dirty[level] &= !bit;
+            }
+            list.earliest = list.earliest.min(deadline);
+            list.wake = list.wake.min(wake);
         }
-        list.earliest = list.earliest.min(deadline);
-        list.wake = list.wake.min(wake);
         self.nodes[head].timer.previous = index;
     }
 
@@ -443,7 +446,9 @@ impl<T> Wheel<T> {
             if self.occupied[level] == 0 {
                 self.levels &= !(1 << level);
             }
-        } else if timer.deadline == list.earliest || timer.grid.round_up(timer.deadline) == list.wake {
+        } else if timer.deadline <= list.wake
+            && (timer.deadline == list.earliest || timer.grid.round_up(timer.deadline) == list.wake)
+        {
             self.dirty[level] |= bit;
         }
     }

@@ -5,9 +5,9 @@
 //! holds the shared list, so that is a cycle: home breaks it when it seals the gate.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::mem;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::gate::Node;
@@ -73,7 +73,7 @@ pub(super) unsafe fn deallocate(block: NonNull<BlockHeader>, layout: Layout) {
 }
 
 /// The list of home, which alone uses it.
-pub(super) struct FreeList(RefCell<SizeClasses>);
+pub(super) struct FreeList(SizeClasses);
 
 /// The list of threads that spawn from abroad. Memory that they allocate and home frees would otherwise make both sides
 /// contend for the allocator.
@@ -86,9 +86,41 @@ pub(super) struct SharedFreeList {
 
 struct SizeClasses {
     /// The blocks of size `n * STEP` are in list `n`. All are aligned to `ALIGN`.
-    lists: [Vec<NonNull<BlockHeader>>; LARGEST / STEP + 1],
-    bytes: usize,
+    lists: [Blocks; LARGEST / STEP + 1],
+    bytes: Cell<usize>,
     most_bytes: usize,
+}
+
+/// Blocks of one size, linked by their nodes; it owns them.
+#[derive(Default)]
+struct Blocks {
+    first: Cell<Option<NonNull<BlockHeader>>>,
+    len: Cell<usize>,
+}
+
+impl Blocks {
+    #[inline]
+    fn push(&self, block: NonNull<BlockHeader>) {
+        let next = self.first.replace(Some(block));
+        // SAFETY: the block is ours, and its node with it: no task is in it, and no message.
+        unsafe {
+            block
+                .as_ref()
+                .node
+                .set_next(next.map_or(ptr::null_mut(), |next| next.cast().as_ptr()))
+        };
+        self.len.set(self.len.get() + 1);
+    }
+
+    #[inline]
+    fn pop(&self) -> Option<NonNull<BlockHeader>> {
+        let block = self.first.get()?;
+        // SAFETY: as in `push`, which has set it: to null, or the node of a block, which that begins with.
+        let next = unsafe { block.as_ref().node.next() };
+        self.first.set(NonNull::new(next.cast()));
+        self.len.set(self.len.get() - 1);
+        Some(block)
+    }
 }
 
 // SAFETY: a block is plain memory and a handle to an inbox, which is made for all threads; the list owns both.
@@ -97,25 +129,26 @@ unsafe impl Send for SizeClasses {}
 impl SizeClasses {
     fn new(most_bytes: usize) -> Self {
         Self {
-            lists: [const { Vec::new() }; LARGEST / STEP + 1],
-            bytes: 0,
+            lists: std::array::from_fn(|_| Blocks::default()),
+            bytes: Cell::new(0),
             most_bytes,
         }
     }
 
     #[inline]
-    fn take(&mut self, class: usize) -> Option<NonNull<BlockHeader>> {
+    fn take(&self, class: usize) -> Option<NonNull<BlockHeader>> {
         let block = self.lists[class].pop()?;
-        self.bytes -= class * STEP;
+        self.bytes.set(self.bytes.get() - class * STEP);
         Some(block)
     }
 
     /// False: the list is full.
     #[inline]
-    fn put(&mut self, class: usize, block: NonNull<BlockHeader>) -> bool {
-        let has_room = self.bytes < self.most_bytes;
+    fn put(&self, class: usize, block: NonNull<BlockHeader>) -> bool {
+        let bytes = self.bytes.get();
+        let has_room = bytes < self.most_bytes;
         if has_room {
-            self.bytes += class * STEP;
+            self.bytes.set(bytes + class * STEP);
             self.lists[class].push(block);
         }
         has_room
@@ -124,13 +157,13 @@ impl SizeClasses {
 
 impl FreeList {
     pub(super) fn new() -> Self {
-        Self(RefCell::new(SizeClasses::new(MOST_BYTES)))
+        Self(SizeClasses::new(MOST_BYTES))
     }
 
     /// A block of that layout, if there is one. The handle to the inbox in it is valid.
     #[inline]
     pub(super) fn take(&self, layout: Layout) -> Option<NonNull<BlockHeader>> {
-        self.0.borrow_mut().take(class(layout)?)
+        self.0.take(class(layout)?)
     }
 
     /// Keeps a block, or frees it; moves some to the shared list if a thread wants them.
@@ -141,15 +174,25 @@ impl FreeList {
     /// inbox is left in it; the inbox is that of this home, and has `shared`.
     #[inline]
     pub(super) unsafe fn keep(&self, block: NonNull<BlockHeader>, layout: Layout, shared: &SharedFreeList) {
-        let classes = &mut *self.0.borrow_mut();
-        let class = class(layout);
-        let kept = class.is_some_and(|class| {
+        let put = |class| !shared.wanted.load(Relaxed) && self.0.put(class, block);
+        if !class(layout).is_some_and(put) {
+            // SAFETY: the caller's promise.
+            unsafe { self.keep_or_free(block, layout, shared) };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for `keep`.
+    #[cold]
+    unsafe fn keep_or_free(&self, block: NonNull<BlockHeader>, layout: Layout, shared: &SharedFreeList) {
+        let put = |class| {
             if shared.wanted.load(Relaxed) {
-                shared.refill(class, classes);
+                shared.refill(class, &self.0);
             }
-            classes.put(class, block)
-        });
-        if !kept {
+            self.0.put(class, block)
+        };
+        if !class(layout).is_some_and(put) {
             // SAFETY: the caller's promise.
             unsafe { deallocate(block, layout) };
         }
@@ -180,11 +223,11 @@ impl SharedFreeList {
 
     /// Takes a batch over from home's list, if that has enough. Home only.
     #[cold]
-    fn refill(&self, class: usize, from: &mut SizeClasses) {
-        if from.lists[class].len() < 2 * BATCH {
+    fn refill(&self, class: usize, from: &SizeClasses) {
+        if from.lists[class].len.get() < 2 * BATCH {
             return;
         }
-        let Some(mut classes) = self.classes.try_lock() else {
+        let Some(classes) = self.classes.try_lock() else {
             return;
         };
         self.wanted.store(false, Relaxed);
@@ -201,7 +244,7 @@ impl SharedFreeList {
 
     #[cfg(all(test, not(evbase_loom)))]
     pub(super) fn len(&self) -> usize {
-        self.classes.lock().lists.iter().map(Vec::len).sum()
+        self.classes.lock().lists.iter().map(|blocks| blocks.len.get()).sum()
     }
 
     /// Frees the blocks, and keeps none from here on. Home only.
@@ -219,10 +262,10 @@ fn class(layout: Layout) -> Option<usize> {
 
 impl Drop for SizeClasses {
     fn drop(&mut self) {
-        for (class, list) in self.lists.iter_mut().enumerate() {
+        for (class, blocks) in self.lists.iter().enumerate() {
             let layout =
                 Layout::from_size_align(class * STEP, ALIGN).expect("evbase: blocks of this class have been allocated");
-            for block in list.drain(..) {
+            while let Some(block) = blocks.pop() {
                 // SAFETY: allocated with this layout, which is the class's, and given away to `FreeList::keep`.
                 unsafe { deallocate(block, layout) };
             }

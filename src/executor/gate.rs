@@ -65,6 +65,22 @@ impl Node {
             next: UnsafeCell::new(ptr::null_mut()),
         }
     }
+
+    /// # Safety
+    ///
+    /// The caller owns the node.
+    pub(super) unsafe fn next(&self) -> *mut Node {
+        // SAFETY: the link belongs to whoever owns the node.
+        self.next.with(|link| unsafe { *link })
+    }
+
+    /// # Safety
+    ///
+    /// The caller owns the node.
+    pub(super) unsafe fn set_next(&self, next: *mut Node) {
+        // SAFETY: the link belongs to whoever owns the node.
+        self.next.with_mut(|link| unsafe { *link = next });
+    }
 }
 
 /// A message on its way home, which owns its node like a box: the sender has it until it is pushed, the gate until home takes
@@ -97,18 +113,12 @@ impl Message {
 
     fn set_next(&mut self, next: *mut Node) {
         // SAFETY: `self` owns the node, which is valid.
-        unsafe { self.0.as_ref() }.next.with_mut(|link| {
-            // SAFETY: the link belongs to whoever owns the node.
-            unsafe { *link = next }
-        });
+        unsafe { self.0.as_ref().set_next(next) }
     }
 
     fn next(&self) -> *mut Node {
         // SAFETY: `self` owns the node, which is valid.
-        unsafe { self.0.as_ref() }.next.with(|link| {
-            // SAFETY: the link belongs to whoever owns the node.
-            unsafe { *link }
-        })
+        unsafe { self.0.as_ref().next() }
     }
 }
 

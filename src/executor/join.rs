@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::mem::{self, ManuallyDrop};
+use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::ptr::NonNull;
@@ -143,10 +143,12 @@ impl<T> JoinRef<T> {
     ///
     /// The task is complete; once.
     unsafe fn read_output(&mut self) -> Result<T, Failure> {
-        let mut output = None;
-        // SAFETY: after COMPLETE the output is the join handle's, which has `T` from its construction.
-        unsafe { (self.task.vtable().take_output)(self.task.as_raw(), (&raw mut output).cast()) };
-        output.expect("evbase: a task that has ended has an output")
+        let mut output = MaybeUninit::<Result<T, Failure>>::uninit();
+        // SAFETY: after COMPLETE the output is the join handle's, which has `T` from its construction. It is written then.
+        unsafe {
+            (self.task.vtable().take_output)(self.task.as_raw(), output.as_mut_ptr().cast());
+            output.assume_init()
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::task::Context;
 
 use super::catch_panic;
 use super::priority::Priority;
+use super::state::Completed;
 use super::task::{End, Header, Local, Run};
 use super::task_ref::{self, TaskRef};
 
@@ -96,6 +97,12 @@ impl LocalTask {
         self.local().slot()
     }
 
+    /// A new task has got its slot in the table; the caller puts it into the ready queue.
+    pub(super) fn queue_first(&self, slot: u32) {
+        debug_assert!(self.local().is(Run::Idle));
+        self.local().set_queued(slot);
+    }
+
     /// For the table of tasks, which has no ended ones.
     pub(super) fn set_slot(&self, slot: u32) {
         self.local().set_slot(slot);
@@ -176,12 +183,17 @@ impl LocalTask {
     }
 
     /// Publishes the output of a task that has ended, wakes who awaits the join handle, and gives home's reference back.
+    #[inline(always)]
     pub(super) fn complete(self) {
         debug_assert!(self.local().is(Run::Done) || self.local().is(Run::Failed));
         let Some(completed) = self.state().complete() else {
             // The reference has been given back in the same step.
             return mem::forget(self);
         };
+        self.after_completion(&completed);
+    }
+
+    fn after_completion(self, completed: &Completed) {
         if completed.join_waker {
             // SAFETY: COMPLETE makes the cell home's: the handle doesn't touch it any more.
             if let Some(waker) = self.join_cell().with_mut(|cell| unsafe { (*cell).take() }) {

@@ -27,6 +27,7 @@ mod post;
 #[cfg(all(test, evbase_loom))]
 mod post_models;
 mod priority;
+mod ready;
 mod state;
 mod task;
 mod task_ref;
@@ -38,7 +39,6 @@ mod models;
 mod tests;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::Future;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -69,6 +69,7 @@ use local_task::{LocalTask, Polled};
 use messages::Messages;
 use owned::Owned;
 use priority::Levels;
+use ready::Ready;
 use task::Header;
 
 /// The counters of an executor: written at home, read on any thread.
@@ -105,9 +106,6 @@ pub(crate) trait Root {
     fn poll(&mut self, cx: &mut Context<'_>) -> bool;
 }
 
-/// Up to this capacity the ready queue keeps its memory. A larger one is halved after a pass that leaves it nearly empty.
-const READY_KEPT: usize = 1024;
-
 /// Home's half. It is not `Send`: it stays on the thread where it was made.
 pub(crate) struct Executor {
     inbox: Arc<Inbox>,
@@ -115,7 +113,7 @@ pub(crate) struct Executor {
     /// Home has taken the gate's messages after a stop, which lets no new task in: all tasks that are to come are in `messages`.
     all_work_taken: Cell<bool>,
     /// The tasks to poll, oldest first. `owned` has a reference to each; or it is `root`.
-    ready: RefCell<VecDeque<NonNull<Header>>>,
+    ready: RefCell<Ready>,
     /// Those of other than normal priority, once there were any.
     levels: RefCell<Option<Box<Levels>>>,
     owned: RefCell<Owned>,
@@ -363,7 +361,7 @@ impl Executor {
         let polling = coop::Polling::begin();
         while polls < limit && go_on() {
             let next = match has_levels {
-                false => self.ready.borrow_mut().pop_front(),
+                false => self.ready.borrow_mut().pop(),
                 true => self.next_by_priority(),
             };
             let Some(task) = next else {
@@ -393,11 +391,7 @@ impl Executor {
         if forced_yields > 0 {
             self.inbox.counts().forced_yields.add(forced_yields);
         }
-        let mut ready = self.ready.borrow_mut();
-        if ready.capacity() > READY_KEPT && ready.len() < ready.capacity() / 8 {
-            let half = ready.capacity() / 2;
-            ready.shrink_to(half);
-        }
+        self.ready.borrow_mut().shrink();
         (polls, root_done)
     }
 
@@ -412,7 +406,7 @@ impl Executor {
         match polled {
             Polled::Pending => {}
             Polled::Woken => self.queue(task),
-            Polled::Ended(end) => self.finish(task, end),
+            Polled::Ended(end) => self.finish(task, end, watch),
         }
     }
 
@@ -446,7 +440,7 @@ impl Executor {
     #[inline]
     fn queue(&self, task: &LocalTask) {
         if self.mood.get() == Mood::Awake {
-            self.ready.borrow_mut().push_back(task.as_raw());
+            self.ready.borrow_mut().push(task.as_raw());
         } else {
             self.queue_by_mood(task);
         }
@@ -461,7 +455,7 @@ impl Executor {
         let mut ready = self.ready.borrow_mut();
         match &mut *self.levels.borrow_mut() {
             Some(levels) => levels.push(task.as_raw(), task.priority(), &mut ready),
-            None => ready.push_back(task.as_raw()),
+            None => ready.push(task.as_raw()),
         }
     }
 
@@ -470,7 +464,7 @@ impl Executor {
         let mut ready = self.ready.borrow_mut();
         match &mut *self.levels.borrow_mut() {
             Some(levels) => levels.pop(&mut ready),
-            None => ready.pop_front(),
+            None => ready.pop(),
         }
     }
 
@@ -527,24 +521,27 @@ impl Executor {
     #[inline]
     fn accept(&self, task: LocalTask) {
         self.inbox.counts().accepted.add(1);
-        self.wake(&task);
         let raw = task.as_raw();
-        self.owned.borrow_mut().insert(task);
+        let slot = self.owned.borrow_mut().insert(task);
+        // SAFETY: `owned` has the reference, until the task has ended and this is not used again.
+        let task = unsafe { LocalTask::borrowed(raw) };
+        task.queue_first(slot);
         if self.is_closing() {
-            // SAFETY: `owned` has the reference, until the task has ended and this is not used again.
-            let task = unsafe { LocalTask::borrowed(raw) };
             self.cancel(&task);
+        } else {
+            self.queue(&task);
         }
     }
 
     /// Drops the future of a task that waits, and completes the task.
     fn cancel(&self, task: &LocalTask) {
         id::while_running(Some(task.id()), || task.cancel());
-        self.finish(task, End::Cancelled);
+        self.finish(task, End::Cancelled, self.watch.as_deref());
     }
 
     /// Counts the end of a task, and completes it: its reference, which `owned` held until here, goes.
-    fn finish(&self, task: &LocalTask, end: End) {
+    #[inline(always)]
+    fn finish(&self, task: &LocalTask, end: End, watch: Option<&dyn Watch>) {
         let counts = self.inbox.counts();
         let count = match end {
             End::Completed => &counts.completed,
@@ -553,9 +550,7 @@ impl Executor {
         };
         count.add(1);
         let task = self.owned.borrow_mut().remove(task);
-        if let Some(watch) = &self.watch {
-            watch.ended(task.id(), end);
-        }
+        watch.inspect(|watch| watch.ended(task.id(), end));
         task.complete();
     }
 

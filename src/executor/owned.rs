@@ -12,30 +12,41 @@ use super::task::{Header, MOST_SLOTS};
 const KEPT: usize = 1024;
 
 /// See the module. It has home's reference to each task.
-#[derive(Default)]
 pub(super) struct Owned {
     slots: Vec<Slot>,
-    /// The first free slot. It names the next one, and so on.
-    free: Option<u32>,
+    /// The first free slot. It names the next one, and so on; the last one names `NO_SLOT`.
+    free: u32,
     len: usize,
 }
 
-/// A task's address; or, in a free slot, twice the next free slot's number plus three, or one if there is none: odd, which no
-/// address of a task is.
+/// The number of no slot.
+const NO_SLOT: u32 = u32::MAX >> 1;
+const _: () = assert!(NO_SLOT > MOST_SLOTS);
+
+/// A task's address; or, in a free slot, twice the next free slot's number plus one: odd, which no address of a task is.
 #[derive(Clone, Copy)]
 struct Slot(*mut Header);
 
 impl Slot {
-    fn free(next: Option<u32>) -> Self {
-        let next = next.map_or(0, |next| next as usize + 1);
-        Self(ptr::without_provenance_mut(next << 1 | 1))
+    fn free(next: u32) -> Self {
+        Self(ptr::without_provenance_mut((next as usize) << 1 | 1))
     }
 
     /// The task; or, of a free slot, the next free one.
-    fn get(self) -> Result<NonNull<Header>, Option<u32>> {
+    fn get(self) -> Result<NonNull<Header>, u32> {
         match self.0.addr() {
-            odd if odd & 1 == 1 => Err((odd >> 1).checked_sub(1).map(|next| next as u32)),
-            _ => NonNull::new(self.0).ok_or(None),
+            odd if odd & 1 == 1 => Err((odd >> 1) as u32),
+            _ => NonNull::new(self.0).ok_or(NO_SLOT),
+        }
+    }
+}
+
+impl Default for Owned {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: NO_SLOT,
+            len: 0,
         }
     }
 }
@@ -45,29 +56,30 @@ impl Owned {
         self.len
     }
 
-    /// Adds a task, and tells it its slot.
+    /// Adds a task. Returns its slot, of which the caller tells it.
     #[inline]
-    pub(super) fn insert(&mut self, task: LocalTask) {
+    pub(super) fn insert(&mut self, task: LocalTask) -> u32 {
         self.len += 1;
-        let slot = match self.free {
-            Some(slot) => {
-                let entry = &mut self.slots[slot as usize];
-                let Err(next) = entry.get() else {
-                    unreachable!("evbase: the list of free slots names one with a task")
-                };
-                self.free = next;
-                *entry = Slot(task.as_raw().as_ptr());
-                slot
-            }
-            None => {
-                let slot = u32::try_from(self.slots.len()).ok().filter(|slot| *slot < MOST_SLOTS);
-                self.slots.push(Slot(task.as_raw().as_ptr()));
-                slot.expect("evbase: too many tasks: there is room for 2^27")
-            }
-        };
-        task.set_slot(slot);
+        let entry = Slot(task.as_raw().as_ptr());
         // Its reference is the table's now.
         mem::forget(task);
+        let slot = self.free;
+        let Some(free) = self.slots.get_mut(slot as usize) else {
+            return self.insert_at_end(entry);
+        };
+        let Err(next) = free.get() else {
+            unreachable!("evbase: the list of free slots names one with a task")
+        };
+        self.free = next;
+        *free = entry;
+        slot
+    }
+
+    #[cold]
+    fn insert_at_end(&mut self, entry: Slot) -> u32 {
+        let slot = u32::try_from(self.slots.len()).ok().filter(|slot| *slot < MOST_SLOTS);
+        self.slots.push(entry);
+        slot.expect("evbase: too many tasks: there is room for 2^27")
     }
 
     /// Removes a task, and gives the reference to the caller.
@@ -77,7 +89,7 @@ impl Owned {
         let entry = &mut self.slots[slot as usize];
         assert!(entry.0 == task.as_raw().as_ptr(), "evbase: a task knows its slot");
         *entry = Slot::free(self.free);
-        self.free = Some(slot);
+        self.free = slot;
         self.len -= 1;
         // Looking now and then is enough.
         if self.len % (KEPT / 8) == 0 {
@@ -103,7 +115,7 @@ impl Owned {
             }
             self.slots.pop();
             // The list may name the slot that was just popped. It begins anew: slots that were in it are popped later.
-            self.free = None;
+            self.free = NO_SLOT;
         }
         None
     }
@@ -115,7 +127,7 @@ impl Owned {
             return;
         }
         self.slots.retain(|slot| slot.get().is_ok());
-        self.free = None;
+        self.free = NO_SLOT;
         self.slots.shrink_to(KEPT);
         for (slot, task) in self.slots.iter().enumerate() {
             if let Ok(task) = task.get() {

@@ -146,15 +146,15 @@ impl State {
     /// output, and then releases its reference.
     pub(super) fn complete(&self) -> Option<Completed> {
         let mut word = self.0.load(Acquire);
-        if word / REFERENCE == 1 {
-            // Only home has a reference: nobody will ask whether the task is complete.
-            return Some(Completed {
-                join_waker: false,
-                joined: false,
-            });
-        }
         loop {
             let quiet = word & (JOIN | JOIN_WAKER) == JOIN;
+            if !quiet && word / REFERENCE == 1 {
+                // Only home has a reference: nobody will ask whether the task is complete.
+                return Some(Completed {
+                    join_waker: false,
+                    joined: false,
+                });
+            }
             let mut next = word | COMPLETE;
             if quiet {
                 // Never the last one: the join handle has one.

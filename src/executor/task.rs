@@ -14,7 +14,7 @@
 
 use std::alloc::Layout;
 use std::future::Future;
-use std::mem::{ManuallyDrop, needs_drop};
+use std::mem::{ManuallyDrop, MaybeUninit, needs_drop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
@@ -91,6 +91,12 @@ impl Local {
     pub(super) fn set_slot(&self, slot: u32) {
         self.0
             .set(slot << SLOT_SHIFT | self.0.get() & (PRIORITY_MASK << RUN_BITS | RUN_MASK));
+    }
+
+    /// Both in one.
+    pub(super) fn set_queued(&self, slot: u32) {
+        self.0
+            .set(slot << SLOT_SHIFT | self.0.get() & (PRIORITY_MASK << RUN_BITS) | Run::Queued as u32);
     }
 }
 
@@ -277,18 +283,18 @@ impl<F: Future> Task<F> {
         }
     }
 
-    /// Moves the output to `to`, an `Option<Result<F::Output, Failure>>`.
+    /// Moves the output to `to`, a `Result<F::Output, Failure>` that isn't there yet.
     ///
     /// # Safety
     ///
-    /// After COMPLETE, or at home if there is no join handle; once; rules 1 and 2. `to` is valid and of that type.
+    /// After COMPLETE, or at home if there is no join handle; once; rules 1 and 2. `to` can be written, and is of that type.
     unsafe fn take_output(task: NonNull<Header>, to: *mut ()) {
         // SAFETY: the caller's promise. `local` says which field is live: rule 3.
         unsafe {
             let task = Self::get(task);
             let failed = task.header.local.is(Run::Failed);
             task.stage.with_mut(|stage| {
-                *to.cast::<Option<Result<F::Output, Failure>>>() = Some(match failed {
+                to.cast::<Result<F::Output, Failure>>().write(match failed {
                     false => Ok(ManuallyDrop::take(&mut (*stage).output)),
                     true => Err(ManuallyDrop::take(&mut (*stage).failure)),
                 });
@@ -300,9 +306,12 @@ impl<F: Future> Task<F> {
     ///
     /// As for `take_output`.
     unsafe fn drop_output(task: NonNull<Header>) {
-        let mut output = None::<Result<F::Output, Failure>>;
-        // SAFETY: the caller's promise. The output leaves the task first, and is dropped at the end of this function.
-        unsafe { Self::take_output(task, (&raw mut output).cast()) };
+        let mut output = MaybeUninit::<Result<F::Output, Failure>>::uninit();
+        // SAFETY: the caller's promise. The output leaves the task first, and is dropped then.
+        unsafe {
+            Self::take_output(task, output.as_mut_ptr().cast());
+            output.assume_init_drop();
+        }
     }
 
     /// # Safety

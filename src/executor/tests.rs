@@ -184,7 +184,7 @@ fn memory_of_very_many_tasks_goes_back_while_one_stays() {
             for _ in 0..10 {
                 run(executor);
             }
-            assert!(executor.ready.borrow().capacity() <= 2 * READY_KEPT);
+            assert!(executor.ready.borrow().capacity() <= 2 * ready::KEPT);
         });
     }
 }

@@ -37,9 +37,14 @@ pub(super) fn use_virtual_time() {
 /// ```
 #[inline]
 pub fn now() -> Instant {
-    if !VIRTUAL.load(Relaxed) {
-        return Instant::now();
+    if VIRTUAL.load(Relaxed) {
+        return now_of_context();
     }
+    Instant::now()
+}
+
+#[cold]
+fn now_of_context() -> Instant {
     context::current().map_or_else(Instant::now, |home| home.now())
 }
 

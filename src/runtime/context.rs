@@ -8,7 +8,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -33,7 +33,7 @@ thread_local! {
     static LISTENS: Cell<bool> = const { Cell::new(false) };
     static NUMBER: Cell<ThreadNumber> = const { Cell::new(0) };
     static LOOPS: Cell<Loops> = const { Cell::new(Loops { running: 0, generation: 0 }) };
-    static CONTEXTS: Cell<ManuallyDrop<Contexts>> = const { Cell::new(ManuallyDrop::new(Vec::new())) };
+    static CONTEXTS: RefCell<ManuallyDrop<Contexts>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
 }
 
 /// The stack of contexts, each with a number by which its guard finds it.
@@ -365,16 +365,15 @@ impl Drop for Context {
 /// Changes the stack, and then tells the executor which home is innermost.
 fn with_contexts<R>(change: impl FnOnce(&mut Contexts) -> R) -> Option<R> {
     let stack = CONTEXTS.try_with(|stack| {
-        let mut contexts = ManuallyDrop::into_inner(stack.take());
+        let mut contexts = stack.borrow_mut();
         let result = change(&mut contexts);
         // SAFETY: the executor is that of a home on this thread (`Home` is not `Send`), and the stack keeps the home until
         // this function is called again; what that takes out is dropped after the call.
         unsafe { current::set(contexts.last().map(|(_, home)| home.executor())) };
         if contexts.is_empty() && !is_home() {
             // The stack has no destructor that would free the memory.
-            contexts = Vec::new();
+            drop(mem::take(&mut **contexts));
         }
-        stack.set(ManuallyDrop::new(contexts));
         result
     });
     stack.ok()
@@ -383,12 +382,27 @@ fn with_contexts<R>(change: impl FnOnce(&mut Contexts) -> R) -> Option<R> {
 /// The innermost of the contexts' homes for which the condition holds.
 pub(super) fn find(condition: impl FnMut(&&Rc<Home>) -> bool) -> Option<Rc<Home>> {
     let found = CONTEXTS.try_with(|stack| {
-        let contexts = stack.take();
-        let home = contexts.iter().rev().map(|(_, home)| home).find(condition).cloned();
-        stack.set(contexts);
-        home
+        let contexts = stack.borrow();
+        contexts.iter().rev().map(|(_, home)| home).find(condition).cloned()
     });
     found.ok().flatten()
+}
+
+/// Calls `f` with the innermost context's home, if that is the runtime's, and else gives the runtime back. It counts no reference:
+/// `f` must not enter or leave a context, nor run user code, which might.
+#[inline]
+pub(super) fn at_innermost<R>(owner: Arc<Shared>, f: impl FnOnce(&Home, Arc<Shared>) -> R) -> Result<R, Arc<Shared>> {
+    let mut owner = Some(owner);
+    let result = CONTEXTS.try_with(|stack| {
+        let contexts = stack.borrow();
+        let (_, home) = contexts.last()?;
+        Some(f(home, owner.take_if(|owner| Arc::ptr_eq(owner, home.shared()))?))
+    });
+    match (result, owner) {
+        (Ok(Some(result)), _) => Ok(result),
+        (_, Some(owner)) => Err(owner),
+        (_, None) => unreachable!("evbase: `f` was not called"),
+    }
 }
 
 /// The innermost context's home.

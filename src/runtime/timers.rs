@@ -69,10 +69,10 @@ impl Home {
         })
     }
 
-    /// Disarms a timer, if it is still armed.
-    fn disarm(&self, key: TimerKey) {
-        let waker = self.base().as_mut().and_then(|base| base.disarm(key));
-        drop(waker);
+    /// Disarms a timer, if it is still armed. The caller drops its waker, which may be user code.
+    #[inline]
+    fn disarm(&self, key: TimerKey) -> Option<Waker> {
+        self.base().as_mut().and_then(|base| base.disarm(key))
     }
 
     /// A reference to the shared half, for a timer to hold.
@@ -82,13 +82,15 @@ impl Home {
 }
 
 /// Disarms a timer, if it is still armed: at once if this is its home, else by a message.
+#[inline]
 pub(crate) fn disarm(owner: Arc<Shared>, key: TimerKey) {
-    match context::home_of(&owner) {
-        Some(home) => {
-            home.disarm(key);
-            home.owners().give_back(owner);
-        }
-        None => owner.at_home(move |home| home.disarm(key)),
+    let disarmed = context::at_innermost(owner, |home, owner| {
+        home.owners().give_back(owner);
+        home.disarm(key)
+    });
+    match disarmed {
+        Ok(waker) => drop(waker),
+        Err(owner) => owner.at_home(move |home| drop(home.disarm(key))),
     }
 }
 

@@ -92,7 +92,14 @@ impl Timer {
         std::mem::replace(self, Self::NONE)
     }
 
+    #[inline]
     fn disarm(&mut self) {
+        if !matches!(self, Self::Remote(None)) {
+            self.disarm_one();
+        }
+    }
+
+    fn disarm_one(&mut self) {
         match self.take() {
             Self::Local { owner, key } => disarm(owner, key),
             Self::Remote(Some(timer)) => disarm(timer.owner().clone(), timer.key()),
