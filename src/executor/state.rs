@@ -161,7 +161,7 @@ impl State {
                 next -= REFERENCE;
             }
             // Release: the handle sees the output. Acquire: home sees the waker in the join cell.
-            match self.0.compare_exchange_weak(word, next, AcqRel, Relaxed) {
+            match self.0.compare_exchange_weak(word, next, AcqRel, Acquire) {
                 Ok(_) if quiet => return None,
                 Ok(_) => {
                     return Some(Completed {
