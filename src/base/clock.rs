@@ -68,6 +68,9 @@ impl Clock {
     }
 }
 
+/// As good as for ever, but small enough to be added to an `Instant`: some thirty years.
+pub(crate) const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 #[cfg(target_os = "linux")]
 fn read(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

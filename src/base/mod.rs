@@ -75,6 +75,7 @@ mod sources;
 mod sys;
 mod timers;
 
+pub(crate) use self::clock::FOREVER;
 pub use self::event_base::{EventBase, Fired, Turned};
 pub(crate) use self::histogram::Buckets;
 pub use self::histogram::Histogram;

@@ -14,8 +14,9 @@ use std::task::Context;
 use super::catch_panic;
 use super::priority::Priority;
 use super::state::Completed;
-use super::task::{End, Header, Local, Run};
+use super::task::{Header, Local, Run};
 use super::task_ref::{self, TaskRef};
+use super::watch::End;
 
 /// A reference to a task that doesn't leave the task's home.
 pub(super) struct LocalTask {

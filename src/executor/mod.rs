@@ -20,6 +20,7 @@ mod inbox;
 mod join;
 mod join_error;
 mod large;
+mod levels;
 mod local_task;
 mod messages;
 mod owned;
@@ -57,18 +58,18 @@ pub(crate) use large::{Large, is_large};
 pub use local_task::TaskState;
 pub(crate) use post::{Coalescing, RunAtHome};
 pub use priority::Priority;
-pub use task::End;
 pub(crate) use task_ref::{is_task_waker, task_of};
+pub use watch::End;
 pub(crate) use watch::{Origin, Watch};
 
 use crate::random::Random;
 use crate::sync::Arc;
 use free_list::FreeList;
 use gate::Node;
+use levels::Levels;
 use local_task::{LocalTask, Polled};
 use messages::Messages;
 use owned::Owned;
-use priority::Levels;
 use ready::Ready;
 use task::Header;
 

@@ -27,7 +27,7 @@ use super::inbox::Inbox;
 use super::join_error::Failure;
 use super::priority::Priority;
 use super::state::State;
-use super::watch::{self, Origin};
+use super::watch::{self, End, Origin};
 use super::{Executor, catch_panic, current};
 use crate::sync::{Arc, Cell, UnsafeCell};
 
@@ -105,17 +105,6 @@ pub(super) const MOST_SLOTS: u32 = u32::MAX >> SLOT_SHIFT;
 
 const HIGH: u32 = Priority::High as u32;
 const LOW: u32 = Priority::Low as u32;
-
-/// How a task has ended; see [`Observer::ended`](crate::Observer::ended).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum End {
-    /// Its future gave an output.
-    Completed,
-    /// It was aborted, or dropped when the runtime closed.
-    Cancelled,
-    /// Its future panicked.
-    Panicked,
-}
 
 #[repr(C)]
 pub(super) struct Header {

@@ -6,7 +6,6 @@ use std::ptr::NonNull;
 use super::gate::{Admission, Message, Node, NodeVtable};
 use super::id::TaskId;
 use super::priority::Priority;
-use super::task::End;
 use super::{Executor, Inbox};
 
 /// Where a task comes from.
@@ -25,6 +24,17 @@ impl Origin {
             location: Location::caller(),
         }
     }
+}
+
+/// How a task has ended; see [`Observer::ended`](crate::Observer::ended).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// Its future gave an output.
+    Completed,
+    /// It was aborted, or dropped when the runtime closed.
+    Cancelled,
+    /// Its future panicked.
+    Panicked,
 }
 
 /// What is told of tasks, at home; implemented by the runtime. No borrow of the executor lasts through a call.

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::context;
 use super::error::RunError;
 use super::home::{Goal, Home};
 use super::runtime::Runtime;
 use super::shared::{Settings, Shared};
 use super::stall::{Stall, Stalls};
 use super::watch::{Observer, WatchSettings};
+use super::{clock, context};
 
 /// Makes a [`Runtime`] with other settings than the default ones, or one on a thread of its own.
 ///
@@ -344,6 +344,9 @@ impl Builder {
             ));
         }
         context::sweep(None);
+        if self.settings.paused {
+            clock::use_virtual_time();
+        }
         Shared::new(self.settings).map(Runtime::unbound)
     }
 

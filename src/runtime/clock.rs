@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Relaxed, Orderi
 use std::time::{Duration, Instant};
 
 use super::context;
-use super::home::{FOREVER, Home, Life};
+use super::home::{Home, Life};
 use super::shared::Shared;
+use crate::base::FOREVER;
 
 /// There is, or was, a runtime with virtual time in this process: `now` has to look for it.
 static VIRTUAL: AtomicBool = AtomicBool::new(false);

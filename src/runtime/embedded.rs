@@ -13,7 +13,6 @@
 //! Invariant: while there is an `Embedded`, home outside of its loop has either parked, with the alarm set to its next deadline, or
 //! has written to the notify fd since the last look at the kernel.
 
-use std::cell::Cell;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
@@ -27,7 +26,6 @@ use super::readiness::Base;
 use super::runtime::Runtime;
 use super::shared::Shared;
 use crate::base::Descriptor;
-use crate::executor::Stops;
 
 /// A runtime embedded in another event loop, the *host*: made by [`Runtime::embed`].
 ///
@@ -137,20 +135,6 @@ impl Embedded {
     fn home(&self) -> Result<Rc<Home>, RunError> {
         Home::of_bound(&self.shared)
     }
-}
-
-/// What a home knows of being a guest on its thread, and of the guests there.
-///
-/// The host may be a task in the loop of another runtime. A stop that finds that loop asleep rings the bell only; and whoever
-/// closed the guest there and then would leave its host waiting for a descriptor that is never readable again.
-#[derive(Default)]
-pub(super) struct Guest {
-    /// The stops of which this home's host was told.
-    told: Cell<Stops>,
-    /// The last turn was made inside the loop of another runtime.
-    turned_inside: Cell<bool>,
-    /// In the loop of this home: how many polls there had been when it would have slept, but for guests that nobody had turned.
-    idle_at: Cell<Option<u64>>,
 }
 
 impl Home {

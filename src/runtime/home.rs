@@ -18,13 +18,13 @@ use std::time::{Duration, Instant};
 
 use super::bell::NAP;
 use super::context::{self, Context, InLoop};
-use super::embedded::Guest;
 use super::error::RunError;
+use super::guest::Guest;
 use super::hooks::Hooks;
+use super::owners::Owners;
 use super::readiness::{Base, Readiness};
 use super::report::Report;
 use super::shared::Shared;
-use super::timers::Owners;
 use super::watch::Watched;
 use crate::base::{Descriptor, ExactThread, Fired};
 use crate::executor::{Executor, Root, Stops, Watch, catch_panic, is_task_waker};
@@ -38,7 +38,7 @@ pub(crate) struct Home {
     life: Cell<Life>,
     /// The stops that home knows of.
     seen: Cell<Stops>,
-    hooks: Hooks,
+    hooks: Rc<Hooks>,
     /// Of a runtime that is watched.
     watched: Option<Rc<Watched>>,
     /// A loop of this home, or its closing, is on this thread's stack.
@@ -185,7 +185,7 @@ impl Home {
             base: RefCell::new(Some(base)),
             life: Cell::new(Life::Bound),
             seen: Cell::default(),
-            hooks: Hooks::default(),
+            hooks: Rc::default(),
             driven: Cell::new(false),
             woken: RefCell::default(),
             exact: Cell::new(None),
@@ -212,7 +212,7 @@ impl Home {
         self.watched.as_deref()
     }
 
-    pub(super) fn hooks(&self) -> &Hooks {
+    pub(super) fn hooks(&self) -> &Rc<Hooks> {
         &self.hooks
     }
 
@@ -556,9 +556,6 @@ impl Home {
         self.woken.replace(woken);
     }
 }
-
-/// As good as for ever, but small enough to be added to an `Instant`: some thirty years.
-pub(crate) const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 pub(super) fn time_until(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())

@@ -20,6 +20,7 @@
 //! | `readiness.rs`, `sources.rs`, `timers.rs`, `remote_timer.rs` | descriptors and timers at home; timers reset from abroad |
 //! | `report.rs`, `error.rs`, `metrics.rs` | what is told |
 
+mod before_wait;
 mod bell;
 mod binding;
 mod block_on;
@@ -30,10 +31,12 @@ pub(crate) mod context;
 mod dump;
 mod embedded;
 mod error;
+mod guest;
 mod home;
 mod hooks;
 mod metrics;
 mod once;
+mod owners;
 mod readiness;
 mod remote_timer;
 mod report;
@@ -60,8 +63,8 @@ pub use clock::{Hold, hold, now};
 pub use dump::{Dump, TaskDump, WaitsFor};
 pub use embedded::Embedded;
 pub use error::{RunError, SpawnError, SpawnErrorKind, WaitError};
+pub(crate) use home::Home;
 pub use home::Turn;
-pub(crate) use home::{FOREVER, Home};
 pub use hooks::{Wait, WaitHook};
 pub use metrics::Metrics;
 pub(crate) use readiness::{Direction, Ready, Seen, Waiter, WaiterKey};

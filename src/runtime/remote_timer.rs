@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::context;
-use super::home::FOREVER;
 use super::shared::Shared;
-use crate::base::TimerKey;
+use crate::base::{FOREVER, TimerKey};
 use crate::executor::{Coalescing, RunAtHome};
 use crate::sync;
 

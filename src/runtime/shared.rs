@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use super::bell::{Bell, Bells};
 use super::binding::Binding;
-use super::clock;
 use super::once::Once;
 use super::readiness::Base;
 use super::report::Report;
@@ -127,7 +126,6 @@ impl Shared {
         let mut base: Base = EventBase::new()?;
         if settings.paused {
             base.pause_clock();
-            clock::use_virtual_time();
         }
         if let Some(seed) = settings.shuffle {
             // Another order than that of the tasks.

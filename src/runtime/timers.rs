@@ -1,6 +1,5 @@
 //! Home's operations on timers in its base, each of which has a waker as its payload.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
@@ -91,26 +90,5 @@ pub(crate) fn disarm(owner: Arc<Shared>, key: TimerKey) {
     match disarmed {
         Ok(waker) => drop(waker),
         Err(owner) => owner.at_home(move |home| drop(home.disarm(key))),
-    }
-}
-
-/// References to the shared half for timers to hold. A timer takes one when it is armed at home, and gives it back when it is
-/// disarmed there: cheaper than two atomic operations on the reference count.
-#[derive(Debug, Default)]
-pub(super) struct Owners(RefCell<Vec<Arc<Shared>>>);
-
-impl Owners {
-    /// How many are kept.
-    const MOST: usize = 64;
-
-    fn take(&self) -> Option<Arc<Shared>> {
-        self.0.borrow_mut().pop()
-    }
-
-    fn give_back(&self, owner: Arc<Shared>) {
-        let mut kept = self.0.borrow_mut();
-        if kept.len() < Self::MOST {
-            kept.push(owner);
-        }
     }
 }

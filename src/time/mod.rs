@@ -23,7 +23,7 @@ pub use interval::{Interval, MissedTickBehavior, Tick, interval, interval_at};
 pub use sleep::{Sleep, sleep, sleep_until};
 pub use timeout::{Elapsed, Timeout, timeout, timeout_at};
 
-use crate::runtime::FOREVER;
+use crate::base::FOREVER;
 pub use crate::runtime::{Hold, hold, now};
 
 /// `start + duration`, or as far ahead as any wait goes where `Instant` can't hold that.
