@@ -75,6 +75,7 @@ pub mod hyper;
 pub mod io;
 #[cfg(feature = "net")]
 pub mod net;
+mod observe;
 pub mod process;
 mod random;
 mod runtime;
@@ -91,10 +92,11 @@ mod unblock;
 
 pub use base::Histogram;
 pub use executor::{AbortHandle, AbortOnDrop, End, JoinError, JoinHandle, Priority, TaskId, TaskState};
+pub use observe::{Dump, Observer, Stall, TaskDump, TaskInfo, WaitsFor};
 pub use runtime::{
-    Builder, Cause, Dump, Embedded, EnterGuard, LocalSpawner, Metrics, Observer, Report, Requested, RunError, Runtime,
-    Shutdown, SignalGuard, SpawnError, SpawnErrorKind, Spawner, Stall, TaskDump, TaskInfo, Terminated, Turn, Wait,
-    WaitError, WaitHook, WaitsFor, block_on, spawn_local, yield_now,
+    Builder, Cause, Embedded, EnterGuard, LocalSpawner, Metrics, Report, Requested, RunError, Runtime, Shutdown,
+    SignalGuard, SpawnError, SpawnErrorKind, Spawner, Terminated, Turn, Wait, WaitError, WaitHook, block_on,
+    spawn_local, yield_now,
 };
 pub use task::JoinSet;
 #[cfg(feature = "unblock")]

@@ -13,9 +13,8 @@ use super::error::RunError;
 use super::home::{Goal, Home};
 use super::runtime::Runtime;
 use super::shared::{Settings, Shared};
-use super::stall::{Stall, Stalls};
-use super::watch::{Observer, WatchSettings};
 use super::{clock, context};
+use crate::observe::{Observer, Stall, Stalls, WatchSettings};
 
 /// Makes a [`Runtime`] with other settings than the default ones, or one on a thread of its own.
 ///

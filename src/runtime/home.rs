@@ -25,9 +25,9 @@ use super::owners::Owners;
 use super::readiness::{Base, Readiness};
 use super::report::Report;
 use super::shared::Shared;
-use super::watch::Watched;
 use crate::base::{Descriptor, ExactThread, Fired};
 use crate::executor::{Executor, Root, Stops, Watch, catch_panic, is_task_waker};
+use crate::observe::Watched;
 use crate::random::Random;
 
 pub(crate) struct Home {

@@ -17,8 +17,10 @@
 //! | `standing.rs` | one look at who may do what to a runtime from here, for every call that has to know |
 //! | `context.rs` | what a thread knows of its runtimes |
 //! | `home.rs`, `close.rs`, `wait.rs` | the loop; the end; blocking waits |
-//! | `readiness.rs`, `sources.rs`, `timers.rs`, `remote_timer.rs` | descriptors and timers at home; timers reset from abroad |
-//! | `report.rs`, `error.rs`, `metrics.rs` | what is told |
+//! | `readiness.rs`, `sources.rs`, `timers.rs`, `owners.rs`, `remote_timer.rs` | descriptors and timers at home; timers reset from abroad |
+//! | `embedded.rs`, `guest.rs`; `hooks.rs`, `before_wait.rs` | in another loop; before and after the sleep |
+//! | `clock.rs` | real and virtual time |
+//! | `report.rs`, `error.rs`, `metrics.rs`, `dump.rs` | what is told |
 
 mod before_wait;
 mod bell;
@@ -47,11 +49,9 @@ mod shutdown;
 mod signals;
 mod sources;
 mod spawner;
-mod stall;
 mod standing;
 mod timers;
 mod wait;
-mod watch;
 
 #[cfg(all(test, evbase_loom))]
 mod models;
@@ -60,7 +60,7 @@ pub(crate) use crate::executor::coop;
 pub use block_on::block_on;
 pub use builder::Builder;
 pub use clock::{Hold, hold, now};
-pub use dump::{Dump, TaskDump, WaitsFor};
+pub(crate) use dump::set_task_name;
 pub use embedded::Embedded;
 pub use error::{RunError, SpawnError, SpawnErrorKind, WaitError};
 pub(crate) use home::Home;
@@ -76,7 +76,4 @@ pub use shutdown::{Requested, Shutdown, Terminated};
 pub(crate) use signals::Handlers;
 pub use signals::SignalGuard;
 pub use spawner::{LocalSpawner, Spawner, spawn_local, yield_now};
-pub use stall::Stall;
 pub(crate) use timers::disarm;
-pub(crate) use watch::set_task_name;
-pub use watch::{Observer, TaskInfo};

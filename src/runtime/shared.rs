@@ -14,10 +14,9 @@ use super::binding::Binding;
 use super::once::Once;
 use super::readiness::Base;
 use super::report::Report;
-use super::stall::Watchpoint;
-use super::watch::{Measured, WatchSettings};
 use crate::base::{EventBase, Notifier, fork};
 use crate::executor::{Count, Inbox, StopLevel, Stops, Unpark};
+use crate::observe::{Measured, WatchSettings, Watchpoint};
 use crate::random::Random;
 use crate::sync;
 

@@ -1,5 +1,6 @@
-//! Imports go one way: adapters -> runtime -> executor and base, which don't know each other.
+//! Imports go one way: adapters -> runtime -> observe -> executor and base, which don't know each other.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -65,8 +66,13 @@ fn the_executor_knows_no_base_and_no_descriptor() {
 }
 
 #[test]
+fn what_observes_knows_no_runtime() {
+    assert_knows(&["observe"], &["executor", "base", "sync"], &[]);
+}
+
+#[test]
 fn the_runtime_knows_no_adapter() {
-    assert_knows(&["runtime"], &["executor", "base", "random", "sync"], &[]);
+    assert_knows(&["runtime"], &["observe", "executor", "base", "random", "sync"], &[]);
 }
 
 #[test]
@@ -83,6 +89,73 @@ fn the_adapters_know_the_runtime_and_no_executor() {
             "tokio.rs",
         ],
         &["runtime", "base"],
-        &["crate::executor"],
+        &["crate::executor", "crate::observe"],
     );
+}
+
+/// Which files of a folder each of them imports: by `super::file`, or `super::{file, ..}`.
+fn imports(folder: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let mut code_of = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        if path.is_file() && name != "mod" {
+            let mut lines = Vec::new();
+            code(&path, &mut lines);
+            let lines: String = lines.into_iter().map(|(_, line)| line).collect();
+            code_of.insert(name, lines);
+        }
+    }
+    let imported_by = |code: &String| {
+        let words = code
+            .split("super::")
+            .skip(1)
+            .flat_map(|rest| match rest.strip_prefix('{') {
+                Some(several) => several.split('}').next().unwrap().split(',').collect(),
+                None => vec![rest],
+            });
+        let name = |word: &str| {
+            let end = |c: char| !c.is_alphanumeric() && c != '_';
+            word.trim().split(end).next().unwrap().to_owned()
+        };
+        words
+            .map(name)
+            .filter(|name| code_of.contains_key(name))
+            .collect::<BTreeSet<_>>()
+    };
+    code_of
+        .iter()
+        .map(|(name, code)| (name.clone(), imported_by(code)))
+        .collect()
+}
+
+#[test]
+fn no_more_than_three_files_import_each_other_in_a_circle() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut arrows = 0;
+    for entry in fs::read_dir(source).unwrap() {
+        let folder = entry.unwrap().path();
+        if !folder.is_dir() {
+            continue;
+        }
+        let imports = imports(&folder);
+        arrows += imports.values().map(BTreeSet::len).sum::<usize>();
+        let reached_from = |file: &String| {
+            let mut reached = BTreeSet::new();
+            let mut rest = vec![file];
+            while let Some(file) = rest.pop() {
+                rest.extend(imports[file].iter().filter(|file| reached.insert((*file).clone())));
+            }
+            reached
+        };
+        for file in imports.keys() {
+            let reached = reached_from(file);
+            let circle: Vec<_> = reached
+                .iter()
+                .filter(|other| reached_from(other).contains(file))
+                .collect();
+            assert!(circle.len() <= 3, "{}: {circle:?}", folder.display());
+        }
+    }
+    assert!(arrows > 100, "{arrows}");
 }

@@ -18,7 +18,7 @@ use std::{io, ptr};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::watch::{TaskInfo, Tasks};
+use super::task_info::{TaskInfo, Tasks};
 use crate::base::fork;
 use crate::executor::{TaskId, catch_panic};
 
@@ -57,13 +57,13 @@ type Report = dyn FnMut(&Stall) + Send;
 
 /// What a builder was asked for.
 #[derive(Clone)]
-pub(super) struct Stalls {
-    pub(super) limit: Duration,
-    pub(super) report: Arc<Mutex<Report>>,
+pub(crate) struct Stalls {
+    pub(crate) limit: Duration,
+    pub(crate) report: Arc<Mutex<Report>>,
 }
 
 /// What a home does, and since when.
-pub(super) struct Watchpoint {
+pub(crate) struct Watchpoint {
     section: Mutex<Section>,
     tasks: Arc<Tasks>,
     stalls: Stalls,
@@ -96,7 +96,7 @@ struct Told {
 
 impl Watchpoint {
     /// Starts the watching thread, unless there is one.
-    pub(super) fn new(stalls: Stalls) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(stalls: Stalls) -> io::Result<Arc<Self>> {
         let watchpoint = Arc::new(Self {
             section: Mutex::new(Section {
                 number: 0,
@@ -115,16 +115,16 @@ impl Watchpoint {
         Ok(watchpoint)
     }
 
-    pub(super) fn tasks(&self) -> &Arc<Tasks> {
+    pub(crate) fn tasks(&self) -> &Arc<Tasks> {
         &self.tasks
     }
 
     /// Home begins with something else: with a poll of that task, or with what is no task's.
-    pub(super) fn begin(&self, task: Option<TaskId>) {
+    pub(crate) fn begin(&self, task: Option<TaskId>) {
         self.change(task, Some(Instant::now()));
     }
 
-    pub(super) fn set_idle(&self, idle: bool) {
+    pub(crate) fn set_idle(&self, idle: bool) {
         let since = (!idle).then(Instant::now);
         let was_idle = self.change(None, since);
         if was_idle && !idle && !self.birth.is_child() {
@@ -156,7 +156,7 @@ impl Watchpoint {
     }
 
     /// Nothing more comes of this runtime.
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         if !self.birth.is_child() {
             self.set_idle(true);
             self.is_gone.store(true, SeqCst);
