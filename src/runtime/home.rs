@@ -244,6 +244,11 @@ impl Home {
         matches!(self.life(), Life::Bound | Life::Stopping { .. })
     }
 
+    /// Whether home has seen a stop, and takes tasks still.
+    pub(super) fn is_in_grace(&self) -> bool {
+        matches!(self.life(), Life::Stopping { .. })
+    }
+
     pub(super) fn is_driven(&self) -> bool {
         self.driven.get()
     }

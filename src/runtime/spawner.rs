@@ -132,8 +132,8 @@ impl Spawner {
     ///
     /// # Errors
     ///
-    /// [`SpawnErrorKind::Stopped`] when the runtime is stopping or closed (in its own context, at home, tasks are taken
-    /// until it closes); [`SpawnErrorKind::Forked`] in the child of a fork.
+    /// [`SpawnErrorKind::Stopped`] when the runtime is stopping or closed (on the home thread, tasks are taken in the grace
+    /// period); [`SpawnErrorKind::Forked`] in the child of a fork.
     ///
     /// # Examples
     ///
@@ -174,16 +174,29 @@ impl Spawner {
         Origin::here(self.priority)
     }
 
-    fn give<F, T>(
+    fn give<F: Future + 'static>(
         &self,
         future: F,
         origin: Origin,
-        to: impl FnOnce(&sync::Arc<Inbox>, F, Origin) -> Result<T, F>,
-    ) -> Result<T, SpawnError<F>> {
+        to: impl FnOnce(&sync::Arc<Inbox>, F, Origin) -> Result<JoinHandle<F::Output>, F>,
+    ) -> Result<JoinHandle<F::Output>, SpawnError<F>> {
         if self.shared.is_forked() {
             return Err(SpawnError::new(SpawnErrorKind::Forked, future));
         }
-        to(self.shared.inbox(), future, origin).map_err(|future| SpawnError::new(SpawnErrorKind::Stopped, future))
+        to(self.shared.inbox(), future, origin).or_else(|future| self.give_in_grace(future, origin))
+    }
+
+    /// What the inbox refuses after a stop, as from abroad: on the home thread, outside of the runtime's context, the grace
+    /// period takes it.
+    #[cold]
+    fn give_in_grace<F>(&self, future: F, origin: Origin) -> Result<JoinHandle<F::Output>, SpawnError<F>>
+    where
+        F: Future + 'static,
+    {
+        match context::home_of(&self.shared).filter(|home| home.is_in_grace()) {
+            Some(home) => home.spawn_local(future, origin),
+            None => Err(SpawnError::new(SpawnErrorKind::Stopped, future)),
+        }
     }
 
     /// Spawns a task whose future need not be `Send`: the closure goes home, makes the future there, and the future lives
@@ -315,7 +328,10 @@ impl Spawn for Spawner {
         // At home, tasks are welcome in the grace period.
         let refuses = match context::current().filter(|home| Arc::ptr_eq(home.shared(), &self.shared)) {
             Some(home) => !home.is_open(),
-            None => self.shared.stops().requested(),
+            None => {
+                self.shared.stops().requested()
+                    && !context::home_of(&self.shared).is_some_and(|home| home.is_in_grace())
+            }
         };
         if self.shared.is_forked() || refuses {
             return Err(FuturesSpawnError::shutdown());

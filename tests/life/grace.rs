@@ -404,6 +404,48 @@ fn a_turn_in_stopping_is_one_pass_of_grace_and_the_closing_pass_says_so() {
 }
 
 #[test]
+fn home_may_spawn_by_a_spawner_between_two_turns_of_the_grace_period() {
+    rounds(50, |_| {
+        let other = Runtime::new().unwrap();
+        let runtime = Builder::new().grace(Duration::MAX).build().unwrap();
+        let spawner = runtime.spawner();
+        let (proceed, may_proceed) = futures::channel::oneshot::channel::<()>();
+        drop(runtime.spawn_local(may_proceed).unwrap());
+        runtime.shutdown_handle().request();
+        assert!(!runtime.turn(Some(Duration::ZERO)).unwrap().closed);
+        assert!(spawner.status().is_ok());
+        let sent = spawner.try_spawn(async { 1 }).unwrap();
+        let made = spawner.spawn_with(|| {
+            let n = Rc::new(2);
+            async move { *n }
+        });
+        // Also in the context of another runtime.
+        let inside = {
+            let _guard = other.enter().unwrap();
+            spawner.spawn(async { 3 })
+        };
+        // And it is home only that may.
+        let abroad = spawner.clone();
+        let refused = thread::spawn(move || abroad.status().is_err() && abroad.try_spawn(async {}).is_err());
+        assert!(refused.join().unwrap());
+        let outputs = async move { (sent.await.unwrap(), made.await.unwrap(), inside.await.unwrap()) };
+        assert_eq!(
+            runtime
+                .block_on(async move {
+                    let outputs = outputs.await;
+                    proceed.send(()).unwrap();
+                    outputs
+                })
+                .unwrap(),
+            (1, 2, 3)
+        );
+        assert!(spawner.status().is_err());
+        assert!(spawner.try_spawn(async {}).is_err());
+        assert_eq!(runtime.run().unwrap().completed, 4);
+    });
+}
+
+#[test]
 fn a_turn_without_timeout_waits_no_longer_than_the_grace_period() {
     rounds(20, |_| {
         let grace = Duration::from_millis(3);
