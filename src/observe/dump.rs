@@ -9,7 +9,8 @@ use std::time::Instant;
 use crate::base::Interest;
 use crate::executor::{Priority, TaskId, TaskState};
 
-/// What all tasks of a runtime are doing: made by [`Runtime::dump`] and [`LocalSpawner::dump`].
+/// What all tasks of a runtime are doing: made by [`Runtime::dump`](crate::Runtime::dump) and
+/// [`LocalSpawner::dump`](crate::LocalSpawner::dump).
 ///
 /// Making one polls nothing and runs no user code: it looks whose waker stands in which source and timer. What waits for
 /// something else (a channel, another task, a waker of its own as in `join_all`) has an empty list.

@@ -20,7 +20,7 @@ use crate::executor::catch_panic;
 
 type Payload = Box<dyn Any + Send>;
 
-/// What a hook knows of the sleep that is about to begin; see [`Runtime::before_wait`].
+/// What a hook knows of the sleep that is about to begin; see [`Runtime::before_wait`](crate::Runtime::before_wait).
 #[derive(Debug)]
 pub struct Wait {
     timeout: Option<Duration>,
@@ -38,8 +38,8 @@ impl Wait {
     }
 }
 
-/// A hook in its runtime: made by [`Runtime::before_wait`] and [`Runtime::after_wait`]. Dropping it removes the hook, also from
-/// inside the hook itself.
+/// A hook in its runtime: made by [`Runtime::before_wait`](crate::Runtime::before_wait) and
+/// [`Runtime::after_wait`](crate::Runtime::after_wait). Dropping it removes the hook, also from inside the hook itself.
 ///
 /// Not `Send`: it belongs to home.
 ///
