@@ -58,6 +58,19 @@ impl Levels {
         self.high.len() + self.low.len() + batch.sum::<usize>()
     }
 
+    /// As [`Ready::shrink`], each of the queues.
+    pub(super) fn shrink(&mut self) {
+        let batch = self.batch.iter_mut().flat_map(|batch| &mut batch.levels);
+        batch.chain([&mut self.high, &mut self.low]).for_each(Ready::shrink);
+    }
+
+    /// For how many tasks there is memory, without the queue of normal priority.
+    #[cfg(all(test, not(evbase_loom)))]
+    pub(super) fn capacity(&self) -> usize {
+        let batch = self.batch.iter().flat_map(|batch| &batch.levels).map(Ready::capacity);
+        self.high.capacity() + self.low.capacity() + batch.sum::<usize>()
+    }
+
     pub(super) fn push(&mut self, task: NonNull<Header>, priority: Priority, normal: &mut Ready) {
         match priority {
             Priority::High => &mut self.high,

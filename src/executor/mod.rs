@@ -393,6 +393,9 @@ impl Executor {
             self.inbox.counts().forced_yields.add(forced_yields);
         }
         self.ready.borrow_mut().shrink();
+        if has_levels {
+            self.shrink_levels();
+        }
         (polls, root_done)
     }
 
@@ -405,6 +408,8 @@ impl Executor {
         let polled = id::while_running(Some(task.id()), || task.poll());
         watch.inspect(|watch| watch.after_poll(Some(task.id())));
         match polled {
+            // An observer has aborted it before the poll, when it was not to be queued again.
+            Polled::Pending if watch.is_some() && task.state().is_aborted() => self.wake(task),
             Polled::Pending => {}
             Polled::Woken => self.queue(task),
             Polled::Ended(end) => self.finish(task, end, watch),
@@ -461,6 +466,13 @@ impl Executor {
     }
 
     #[cold]
+    fn shrink_levels(&self) {
+        if let Some(levels) = &mut *self.levels.borrow_mut() {
+            levels.shrink();
+        }
+    }
+
+    #[cold]
     fn next_by_priority(&self) -> Option<NonNull<Header>> {
         let mut ready = self.ready.borrow_mut();
         match &mut *self.levels.borrow_mut() {
@@ -504,10 +516,11 @@ impl Executor {
         // SAFETY: the caller's promise. The inbox's reference comes with the node, which is the task's first field.
         let task = unsafe { LocalTask::from_raw(node.cast()) };
         if task.is_away() {
-            task.arrive();
+            // An observer may abort the task, which queues what has arrived; it is accepted, and queued, below.
             if home.watch.is_some() {
                 home.tell_of_new(&task, None);
             }
+            task.arrive();
             if task.priority() != Priority::Normal {
                 home.use_priorities();
             }

@@ -59,7 +59,6 @@ impl Owned {
     /// Adds a task. Returns its slot, of which the caller tells it.
     #[inline]
     pub(super) fn insert(&mut self, task: LocalTask) -> u32 {
-        self.len += 1;
         let entry = Slot(task.as_raw().as_ptr());
         // Its reference is the table's now.
         mem::forget(task);
@@ -72,14 +71,19 @@ impl Owned {
         };
         self.free = next;
         *free = entry;
+        self.len += 1;
         slot
     }
 
     #[cold]
     fn insert_at_end(&mut self, entry: Slot) -> u32 {
-        let slot = u32::try_from(self.slots.len()).ok().filter(|slot| *slot < MOST_SLOTS);
+        assert!(
+            self.slots.len() < MOST_SLOTS as usize,
+            "evbase: too many tasks: there is room for 2^27"
+        );
         self.slots.push(entry);
-        slot.expect("evbase: too many tasks: there is room for 2^27")
+        self.len += 1;
+        self.slots.len() as u32 - 1
     }
 
     /// Removes a task, and gives the reference to the caller.

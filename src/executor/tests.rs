@@ -190,6 +190,31 @@ fn memory_of_very_many_tasks_goes_back_while_one_stays() {
 }
 
 #[test]
+fn memory_of_very_many_ready_tasks_goes_back_whatever_their_priority_and_order() {
+    for shuffled in [false, true] {
+        with_executor(|executor| {
+            if shuffled {
+                executor.shuffle(Random::new(1));
+            }
+            for priority in [Priority::High, Priority::Normal, Priority::Low] {
+                for _ in 0..20_000 {
+                    drop(executor.spawn_local(async {}, Origin::here(priority)));
+                }
+            }
+            run(executor);
+            for _ in 0..20 {
+                run(executor);
+            }
+            assert_eq!(executor.tasks(), 0);
+            let levels = executor.levels.borrow().as_ref().map_or(0, |levels| levels.capacity());
+            let most = 2 * ready::KEPT;
+            assert!(executor.ready.borrow().capacity() <= most);
+            assert!(levels <= 5 * most, "{levels}");
+        });
+    }
+}
+
+#[test]
 fn memory_goes_back_to_who_spawns_abroad_and_none_is_left_at_the_end() {
     let inbox = Arc::new(Inbox::new(Box::new(NoBell), false));
     let executor = Executor::new(inbox.clone(), None);

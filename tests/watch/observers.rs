@@ -5,7 +5,7 @@ use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 
-use evbase::{Builder, End, Observer, Priority, TaskId, TaskInfo, spawn_local, task, yield_now};
+use evbase::{AbortHandle, Builder, End, Observer, Priority, TaskId, TaskInfo, spawn_local, task, yield_now};
 
 use crate::support::{rounds, watched};
 
@@ -157,6 +157,90 @@ fn one_that_spawns_or_panics_itself_harms_nobody() {
             assert_eq!(runtime.block_on(task).unwrap().unwrap(), 42);
         }
         drop(runtime);
+    });
+}
+
+/// Aborts a task at one of the steps that it is told of.
+struct Aborts {
+    at: Event,
+    /// `None` once it has.
+    task: Arc<Mutex<Option<AbortHandle>>>,
+}
+
+impl Aborts {
+    fn told(&self, step: Event) {
+        if step == self.at {
+            if let Some(task) = self.task.lock().unwrap().take() {
+                task.abort();
+            }
+        }
+    }
+}
+
+impl Observer for Aborts {
+    fn spawned(&mut self, _: &TaskInfo) {
+        self.told(Event::Spawned);
+    }
+
+    fn before_poll(&mut self, _: &TaskInfo) {
+        self.told(Event::Before);
+    }
+
+    fn after_poll(&mut self, _: &TaskInfo) {
+        self.told(Event::After);
+    }
+
+    fn ended(&mut self, _: &TaskInfo, end: End) {
+        self.told(Event::Ended(end));
+    }
+}
+
+/// A task from abroad that was aborted by who was told of its arrival stood in the ready queue twice, the second time after its
+/// memory had gone. One that was aborted before a poll was never dropped, unless something woke it.
+#[test]
+fn one_that_aborts_what_it_is_told_of_ends_that_task_once() {
+    rounds(100, |round| {
+        let at = [
+            Event::Spawned,
+            Event::Before,
+            Event::After,
+            Event::Ended(End::Completed),
+        ][round % 4]
+            .clone();
+        let (ends, aborted) = (at == Event::Ended(End::Completed), Arc::default());
+        let observer = Aborts {
+            at,
+            task: Arc::clone(&aborted),
+        };
+        let runtime = Builder::new().observe(observer).build().unwrap();
+        let task = runtime.spawner().spawn_with(move || async move {
+            if !ends {
+                pending::<()>().await;
+            }
+        });
+        *aborted.lock().unwrap() = Some(task.abort_handle());
+        match round / 4 % 3 {
+            // The observer has the last reference.
+            0 => drop(task),
+            1 => assert_eq!(runtime.block_on(task).unwrap().is_ok(), ends),
+            // It arrives when the runtime closes.
+            _ => {
+                let report = runtime.shutdown().wait().unwrap();
+                assert_eq!((report.completed, report.cancelled), (0, 1));
+                return;
+            }
+        }
+        while runtime.metrics().alive() > 0 || runtime.metrics().spawned == 0 {
+            runtime.turn(None).unwrap();
+        }
+        // Others have its memory now.
+        for _ in 0..3 {
+            let other = runtime.spawn_local(async { 42 }).unwrap();
+            assert_eq!(runtime.block_on(other).unwrap().unwrap(), 42);
+        }
+        let report = runtime.shutdown().wait().unwrap();
+        let own = u64::from(ends);
+        assert_eq!((report.completed, report.cancelled), (3 + own, 1 - own));
     });
 }
 
