@@ -20,7 +20,7 @@ use std::task::{Context, Poll, Wake, Waker, ready};
 
 use parking_lot::Mutex;
 
-use crate::executor::{AbortHandle, JoinError, JoinHandle, coop};
+use crate::executor::{AbortHandle, JoinError, JoinHandle, TaskId, coop};
 use crate::runtime::{Spawner, spawn_local};
 
 /// Tasks whose outputs are awaited together, each as it comes. Dropping the set aborts those that are left.
@@ -234,6 +234,32 @@ impl<T> JoinSet<T> {
         poll_fn(|cx| self.poll_join_next(cx)).await
     }
 
+    /// As [`join_next`](JoinSet::join_next), with the id of the task. That of a failed one is in the [`JoinError`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use evbase::JoinSet;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// runtime.block_on(async {
+    ///     let mut tasks = JoinSet::new();
+    ///     let names: HashMap<_, _> = ["anna", "bob"]
+    ///         .map(|name| (tasks.spawn_local(async move { name.len() }).id(), name))
+    ///         .into();
+    ///     while let Some(joined) = tasks.join_next_with_id().await {
+    ///         let (id, len) = joined?;
+    ///         assert_eq!(names[&id].len(), len);
+    ///     }
+    ///     Ok::<(), evbase::JoinError>(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn join_next_with_id(&mut self) -> Option<Result<(TaskId, T), JoinError>> {
+        poll_fn(|cx| self.poll_join_next_with_id(cx)).await
+    }
+
     /// As [`join_next`](JoinSet::join_next), for futures written by hand. If it is pending, the task of the last call is woken.
     ///
     /// # Examples
@@ -252,10 +278,16 @@ impl<T> JoinSet<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn poll_join_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, JoinError>>> {
+        self.poll_join_next_with_id(cx).map_ok(|(_, output)| output)
+    }
+
+    /// As [`join_next_with_id`](JoinSet::join_next_with_id), for futures written by hand. If it is pending, the task of the last call
+    /// is woken.
+    pub fn poll_join_next_with_id(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(TaskId, T), JoinError>>> {
         while !self.members.is_empty() {
             ready!(self.ended.poll(cx));
             ready!(coop::spend(cx));
-            if let Some(joined) = self.try_join_next() {
+            if let Some(joined) = self.try_join_next_with_id() {
                 return Poll::Ready(Some(joined));
             }
         }
@@ -278,10 +310,17 @@ impl<T> JoinSet<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn try_join_next(&mut self) -> Option<Result<T, JoinError>> {
+        let joined = self.try_join_next_with_id()?;
+        Some(joined.map(|(_, output)| output))
+    }
+
+    /// As [`try_join_next`](JoinSet::try_join_next), with the id of the task. That of a failed one is in the [`JoinError`].
+    pub fn try_join_next_with_id(&mut self) -> Option<Result<(TaskId, T), JoinError>> {
         loop {
             let link = self.ended.pop()?;
             if let Some(mut member) = self.remove(&link) {
-                return Some(member.handle.take_output());
+                let id = member.handle.id();
+                return Some(member.handle.take_output().map(|output| (id, output)));
             }
         }
     }
@@ -393,6 +432,54 @@ impl<T> JoinSet<T> {
 impl<T> Drop for JoinSet<T> {
     fn drop(&mut self) {
         self.abort_all();
+    }
+}
+
+/// Spawns each as [`JoinSet::spawn_local`] does.
+///
+/// # Panics
+///
+/// Outside of a runtime, if there are any.
+///
+/// # Examples
+///
+/// ```
+/// use evbase::JoinSet;
+///
+/// let runtime = evbase::Runtime::new()?;
+/// let outputs = runtime.block_on(async {
+///     let tasks: JoinSet<_> = (1..=3).map(|n| async move { n * n }).collect();
+///     tasks.join_all().await
+/// })?;
+/// assert_eq!(outputs.iter().sum::<i32>(), 14);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+impl<T, F> FromIterator<F> for JoinSet<T>
+where
+    F: Future<Output = T> + 'static,
+{
+    #[track_caller]
+    fn from_iter<I: IntoIterator<Item = F>>(futures: I) -> Self {
+        let mut tasks = Self::new();
+        tasks.extend(futures);
+        tasks
+    }
+}
+
+/// Spawns each as [`JoinSet::spawn_local`] does.
+///
+/// # Panics
+///
+/// Outside of a runtime, if there are any.
+impl<T, F> Extend<F> for JoinSet<T>
+where
+    F: Future<Output = T> + 'static,
+{
+    #[track_caller]
+    fn extend<I: IntoIterator<Item = F>>(&mut self, futures: I) {
+        for future in futures {
+            self.spawn_local(future);
+        }
     }
 }
 

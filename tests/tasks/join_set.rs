@@ -98,6 +98,52 @@ fn who_waits_is_woken_by_a_task_that_is_added_later_and_has_ended() {
 }
 
 #[test]
+fn an_output_can_be_told_with_the_id_of_its_task() {
+    let _watchdog = watchdog();
+    block_on(async {
+        let mut tasks = JoinSet::new();
+        let one = tasks.spawn_local(async { 1 }).id();
+        let failed = tasks.spawn_local(pending());
+        failed.abort();
+        let two = tasks.spawn_local(async { 2 }).id();
+        let mut joined = vec![tasks.join_next_with_id().await.unwrap()];
+        yield_now().await;
+        while let Some(next) = tasks.try_join_next_with_id() {
+            joined.push(next);
+        }
+        let (outputs, errors): (Vec<_>, Vec<_>) = joined.into_iter().partition(Result::is_ok);
+        let mut outputs: Vec<_> = outputs.into_iter().map(Result::unwrap).collect();
+        outputs.sort_unstable_by_key(|&(_, output)| output);
+        assert_eq!(outputs, [(one, 1), (two, 2)]);
+        assert_eq!(errors.len(), 1);
+        assert_eq!(errors.into_iter().next().unwrap().unwrap_err().id(), failed.id());
+        assert!(tasks.join_next_with_id().await.is_none());
+    });
+}
+
+#[test]
+fn futures_are_collected_into_a_set_whose_tasks_they_become() {
+    let _watchdog = watchdog();
+    let mut outputs = block_on(async {
+        // Not `Send`, as with `spawn_local`.
+        let here = Rc::new(10);
+        let task = |n| {
+            let here = here.clone();
+            async move { *here + n }
+        };
+        let mut tasks: JoinSet<_> = (0..3).map(task).collect();
+        tasks.extend((3..5).map(task));
+        assert_eq!(tasks.len(), 5);
+        tasks.join_all().await
+    });
+    outputs.sort_unstable();
+    assert_eq!(outputs, [10, 11, 12, 13, 14]);
+    assert!(panics(|| [pending::<()>()].into_iter().collect::<JoinSet<_>>()).contains("no runtime here"));
+    let nobody: JoinSet<()> = std::iter::empty::<std::future::Pending<()>>().collect();
+    assert!(nobody.is_empty());
+}
+
+#[test]
 fn a_failure_is_told_with_the_id_of_its_task() {
     let _watchdog = watchdog();
     block_on(async {
