@@ -5,11 +5,11 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::thread;
 
 use crate::base::fork;
-use crate::runtime::Hold;
+use crate::runtime::{Hold, coop};
 
 /// Runs a closure that blocks (files, name look-ups, long computations) on a pool of threads, and gives its result.
 ///
@@ -106,6 +106,9 @@ impl<T> Future for Unblock<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let task = self.task.as_mut().expect("evbase: the task is there until the drop");
+        if task.is_finished() {
+            ready!(coop::spend(cx));
+        }
         let polled = Pin::new(task).poll(cx);
         assert!(
             polled.is_ready() || !is_inherited(),

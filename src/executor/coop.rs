@@ -3,6 +3,7 @@
 //! Every future of this crate spends a unit before it returns Ready, and returns Pending if none is left. The executor gives a
 //! full budget to each poll of a task or a root; outside of these nothing is spent.
 
+use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use crate::sync::thread_cell;
@@ -35,6 +36,11 @@ pub(crate) fn spend(cx: &Context<'_>) -> Poll<()> {
         }
         _ => Poll::Ready(()),
     }
+}
+
+/// Spends one unit; ready when there was one. For futures that have nothing to poll.
+pub(crate) async fn unit() {
+    poll_fn(|cx| spend(cx)).await;
 }
 
 /// Gives the next poll its budget: while there is a [`Polling`].

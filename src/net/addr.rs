@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use crate::runtime::coop;
 use crate::unblock::try_unblock;
 
 /// Addresses, or names of some: a [`SocketAddr`], an IP address or host name with a port, a `"host:port"` text, or several
@@ -126,6 +127,7 @@ where
 
 impl Resolve {
     async fn addresses(self) -> io::Result<Addresses> {
+        coop::unit().await;
         match self {
             Self::Known(addrs) => Ok(addrs),
             Self::Name(host, port) => {

@@ -18,6 +18,7 @@ use crate::io::by_ref::{async_read_by_ref, async_write_by_ref};
 use crate::io::{AsyncFd, Interest, Ready};
 #[cfg(target_os = "linux")]
 use crate::io::{MOST_BUFFERS, MOST_BYTES};
+use crate::runtime::coop;
 
 /// A connection through a Unix socket: `futures`' [`AsyncRead`] and [`AsyncWrite`], also by reference. Closing it for writing
 /// shuts the writing side down.
@@ -103,6 +104,7 @@ impl UnixStream {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub async fn connect_addr(addr: &SocketAddr) -> io::Result<Self> {
+        coop::unit().await;
         let stream = Self::from_inner(mio::net::UnixStream::connect_addr(addr)?);
         // On Linux it is always there at once.
         if stream.peer_addr().is_err() {

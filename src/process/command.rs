@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Output, Stdio};
 
 use super::child::Child;
+use crate::runtime::coop;
 
 /// Says how a process is to be started: [`std::process::Command`], with a [`Child`] that can be awaited.
 ///
@@ -199,6 +200,7 @@ impl Command {
     pub fn status(&mut self) -> impl Future<Output = io::Result<ExitStatus>> + Send + use<> {
         let child = self.spawn();
         async move {
+            coop::unit().await;
             let mut child = child?;
             // What would read or write them is not there: it shall not wait for that.
             (child.stdin, child.stdout, child.stderr) = (None, None, None);
@@ -235,7 +237,10 @@ impl Command {
         if !self.stderr {
             self.std.stderr(Stdio::inherit());
         }
-        async move { child?.wait_with_output().await }
+        async move {
+            coop::unit().await;
+            child?.wait_with_output().await
+        }
     }
 }
 

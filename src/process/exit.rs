@@ -149,7 +149,7 @@ pub(super) async fn wait(process: &mut Process, watch: &mut Option<Watch>) -> io
     loop {
         if let Some(status) = process.try_wait()? {
             *watch = None;
-            poll_fn(|cx| coop::spend(cx)).await;
+            coop::unit().await;
             return Ok(status);
         }
         match watch {

@@ -4,12 +4,19 @@ use std::cell::Cell;
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::rc::Rc;
+#[cfg(feature = "unblock")]
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
 use std::time::{Duration, Instant};
 
 use evbase::time::{interval, interval_at, sleep, sleep_until, timeout};
 use evbase::{Builder, Runtime, spawn_local, yield_now};
 use futures::StreamExt;
 
+#[cfg(feature = "unblock")]
+use crate::support::until;
 use crate::support::watchdog;
 
 const MS: Duration = Duration::from_millis(1);
@@ -68,6 +75,37 @@ fn hogs() -> Vec<(&'static str, Hog)> {
                 }
             })
         }),
+        #[cfg(feature = "net")]
+        ("names that are addresses", |enough| {
+            Box::pin(async move {
+                while !enough.get() {
+                    drop(evbase::net::lookup_host("127.0.0.1:1").await.unwrap());
+                }
+            })
+        }),
+        #[cfg(feature = "net")]
+        ("sockets that are bound", |enough| {
+            Box::pin(async move {
+                while !enough.get() {
+                    drop(evbase::net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
+                }
+            })
+        }),
+        #[cfg(feature = "net")]
+        ("paths where nobody listens", |enough| {
+            Box::pin(async move {
+                while !enough.get() {
+                    evbase::net::UnixStream::connect("/nobody").await.unwrap_err();
+                }
+            })
+        }),
+        ("programs that are not there", |enough| {
+            Box::pin(async move {
+                while !enough.get() {
+                    evbase::process::Command::new("/nobody").status().await.unwrap_err();
+                }
+            })
+        }),
         ("a limited sleep of no time", |enough| {
             Box::pin(async move {
                 while !enough.get() {
@@ -115,6 +153,30 @@ fn a_stop_is_seen_while_somebody_finds_everything_ready() {
         let report = runtime.shutdown().wait().unwrap();
         assert_eq!(report.cancelled, 1, "{what}");
     }
+}
+
+#[cfg(feature = "unblock")]
+#[test]
+fn a_chain_of_blocking_work_that_is_done_yields_after_a_budget() {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new().unwrap();
+    let done = Arc::new(AtomicUsize::new(0));
+    let work = || {
+        let done = done.clone();
+        evbase::unblock(move || done.fetch_add(1, SeqCst))
+    };
+    let works: Vec<_> = (0..1_000).map(|_| work()).collect();
+    until(|| done.load(SeqCst) == 1_000);
+    runtime
+        .block_on(async {
+            for work in works {
+                work.await;
+            }
+        })
+        .unwrap();
+    // The last ones may have been on their way still.
+    let yields = runtime.metrics().forced_yields;
+    assert!((5..=10).contains(&yields), "{yields}");
 }
 
 #[test]
