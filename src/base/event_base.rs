@@ -445,6 +445,11 @@ impl<S, T> EventBase<S, T> {
         self.clock.advance(self.clock.at(to));
     }
 
+    /// How old this base is at that time, by its clock.
+    pub(crate) fn age_at(&self, time: Instant) -> Duration {
+        Duration::from_nanos(self.clock.at(time))
+    }
+
     /// The time by which timers fire.
     pub(crate) fn now(&self) -> Instant {
         let now = self

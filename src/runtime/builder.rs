@@ -177,7 +177,8 @@ impl Builder {
     /// Time stands still while there is anything to do. When home would sleep, and neither the inbox nor the kernel has anything for
     /// it, time jumps to the next deadline, exactly: a test of an hour's timers takes no time, and its result doesn't depend on how
     /// busy the machine is. While a blocking call of [`unblock`](crate::unblock()) runs, or a [`Hold`](crate::time::Hold) lives, home really
-    /// waits instead. It does so, too, if there is no deadline.
+    /// waits instead. It does so, too, if there is no deadline, or only such as never come: virtual time ends when the runtime is
+    /// some 29 years old.
     ///
     /// The grace period is in virtual time as well. [`Terminated::wait_timeout`](crate::Terminated::wait_timeout) and
     /// [`Runtime::turn`] wait in real time. `Instant::now()` is real everywhere: take [`time::now`](crate::time::now).

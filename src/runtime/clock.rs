@@ -131,6 +131,10 @@ impl fmt::Debug for Hold {
     }
 }
 
+/// Virtual time ends before a runtime is so old: what was put off for ever is [`FOREVER`] away from some moment after its birth, or
+/// shortly before that.
+const NEVER: Duration = FOREVER.saturating_sub(Duration::from_secs(365 * 24 * 60 * 60));
+
 impl Home {
     /// The time by which timers fire, and the grace period ends.
     pub(super) fn now(&self) -> Instant {
@@ -165,14 +169,15 @@ impl Home {
         self.shared().settings.paused && self.shared().holds.load(Acquire) == 0
     }
 
-    /// There is nothing to do: virtual time jumps to the next deadline. False if there is none.
+    /// There is nothing to do: virtual time jumps to the next deadline. False if there is none, or it is as good as never.
     pub(super) fn jump(&self) -> bool {
-        let Some(deadline) = self.next_deadline() else {
-            return false;
-        };
-        if let Some(base) = &mut *self.base() {
-            base.advance_clock(deadline);
+        let deadline = self.next_deadline();
+        match (deadline, &mut *self.base()) {
+            (Some(deadline), Some(base)) if base.age_at(deadline) < NEVER => {
+                base.advance_clock(deadline);
+                true
+            }
+            _ => false,
         }
-        true
     }
 }

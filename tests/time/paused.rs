@@ -216,6 +216,45 @@ fn without_a_deadline_home_really_waits() {
 }
 
 #[test]
+fn what_never_comes_does_not_come_in_virtual_time_either() {
+    let _watchdog = watchdog();
+    // Made before the runtime, whose time begins later.
+    let older = sleep(Duration::MAX);
+    let builder = Builder::new().paused().grace(Duration::MAX);
+    let runtime = builder.build().unwrap();
+    let answer = |after: Duration| {
+        let (give, take) = futures::channel::oneshot::channel();
+        let thread = thread::spawn(move || {
+            thread::sleep(after);
+            give.send(42)
+        });
+        async move {
+            let answer = take.await;
+            thread.join().unwrap().unwrap();
+            answer
+        }
+    };
+    let ms = Duration::from_millis(20);
+    runtime
+        .block_on(async {
+            assert_eq!(timeout(Duration::MAX, answer(ms)).await, Ok(Ok(42)));
+            // However far time has jumped.
+            for _ in 0..3 {
+                sleep(10_000 * HOUR).await;
+                assert_eq!(timeout(Duration::MAX, answer(ms)).await, Ok(Ok(42)));
+            }
+            let first = futures::future::select(Box::pin(answer(ms)), older).await;
+            assert!(matches!(first, futures::future::Either::Left(_)));
+        })
+        .unwrap();
+    // A grace period without an end.
+    let task = runtime.spawn_local(answer(ms)).unwrap();
+    runtime.shutdown_handle().request();
+    runtime.run().unwrap();
+    assert_eq!(task.wait().unwrap().unwrap(), Ok(42));
+}
+
+#[test]
 fn the_grace_period_is_in_virtual_time() {
     let _watchdog = watchdog();
     let runtime = Builder::new().paused().grace(HOUR).build().unwrap();
