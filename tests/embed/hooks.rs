@@ -32,6 +32,42 @@ fn four(runtime: &Runtime, log: &Log) -> [WaitHook; 4] {
 }
 
 #[test]
+fn a_task_has_hooks_run_through_the_local_spawner() {
+    watched(|| {
+        // On a thread of the runtime's own, where nobody has the runtime.
+        let runtime = Builder::new().start("home").unwrap();
+        let task = runtime.spawner().spawn_with(|| async {
+            let spawner = LocalSpawner::current();
+            let log = Log::default();
+            let (mut before, after) = (logging(&log, "before"), logging(&log, "after"));
+            let hooks = (
+                spawner.before_wait(move |wait| {
+                    before();
+                    wait.at_most(Duration::from_millis(1));
+                }),
+                spawner.after_wait(after),
+            );
+            let far = spawn_local(sleep(Duration::from_secs(3600)));
+            sleep(Duration::from_millis(20)).await;
+            drop(hooks);
+            let said = log.take();
+            assert!(said.len() >= 4, "the sleep is cut into pieces: {said:?}");
+            assert!(said.chunks(2).all(|round| round == ["before", "after"]), "{said:?}");
+            sleep(Duration::from_millis(2)).await;
+            assert!(log.borrow().is_empty());
+            far.abort();
+        });
+        task.wait().unwrap().unwrap();
+        // And when the runtime has gone.
+        let runtime = Runtime::new().unwrap();
+        let spawner = runtime.local_spawner().unwrap();
+        drop(runtime);
+        assert!(matches!(spawner.before_wait(|_| {}), Err(RunError::Stopped)));
+        assert!(matches!(spawner.after_wait(|| {}), Err(RunError::Stopped)));
+    });
+}
+
+#[test]
 fn hooks_run_around_each_sleep_and_only_then() {
     watched(|| {
         let runtime = Runtime::new().unwrap();
@@ -225,6 +261,55 @@ fn a_hook_may_not_drive() {
         let _hook = hook.unwrap();
         runtime.turn(Some(Duration::from_millis(1))).unwrap();
         assert!(nested.get());
+    });
+}
+
+#[test]
+fn a_close_is_done_whatever_the_hooks_do_and_after_what_ran_before() {
+    watched(|| {
+        type Close = fn(Runtime);
+        let here: Close = |runtime| drop(runtime);
+        // Another call at home closes it.
+        let in_passing: Close = |runtime| {
+            thread::spawn(move || drop(runtime)).join().unwrap();
+            drop(Runtime::new().unwrap());
+        };
+        for close in [here, in_passing] {
+            for panics_before in [true, false] {
+                let runtime = Builder::new().grace(Duration::from_secs(3600)).build().unwrap();
+                let log = Log::default();
+                let _hooks = four(&runtime, &log);
+                let panics = || resume_unwind(Box::new("of a hook"));
+                let _panics = match panics_before {
+                    true => runtime.before_wait(move |_| panics()),
+                    false => runtime.after_wait(panics),
+                };
+                let task = runtime.spawn_local(async {
+                    sleep(Duration::from_millis(2)).await;
+                    sleep(Duration::from_millis(2)).await;
+                });
+                let terminated = runtime.shutdown_handle().terminated();
+                // No panic leaves a drop, or a call that is about something else, and the grace period goes on.
+                close(runtime);
+                assert_eq!(terminated.wait().unwrap().completed, 1);
+                assert!(task.unwrap().is_finished());
+                let said = log.take();
+                assert!(said.len() >= 8, "{said:?}");
+                assert!(
+                    said.chunks(4).all(|round| round == ["b1", "b2", "a2", "a1"]),
+                    "{said:?}"
+                );
+            }
+        }
+        // Embedded, and between two turns: what was done before the host's wait is undone.
+        let runtime = Runtime::new().unwrap();
+        let embedded = runtime.embed().unwrap();
+        let log = Log::default();
+        let _hooks = four(&runtime, &log);
+        embedded.turn().unwrap();
+        assert_eq!(log.take(), ["b1", "b2"]);
+        drop(runtime);
+        assert_eq!(log.take(), ["a2", "a1"]);
     });
 }
 
