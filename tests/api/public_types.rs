@@ -21,11 +21,12 @@ use evbase::net::{
     UdpSocket, UnixDatagram, UnixListener, UnixStream, WriteHalf,
 };
 use evbase::task::{AccessError, LocalKey, TaskLocalFuture};
-use evbase::time::{Elapsed, Interval, MissedTickBehavior, Sleep, Timeout};
+use evbase::time::{Elapsed, Hold, Interval, MissedTickBehavior, Sleep, Timeout};
 use evbase::{
-    AbortHandle, AbortOnDrop, Builder, Cause, Embedded, EnterGuard, JoinError, JoinHandle, JoinSet, LocalSpawner,
-    Metrics, Priority, Report, Requested, RunError, Runtime, Shutdown, SignalGuard, SpawnError, SpawnErrorKind,
-    Spawner, Terminated, Turn, Wait, WaitError, WaitHook, base,
+    AbortHandle, AbortOnDrop, Builder, Cause, Dump, Embedded, End, EnterGuard, Histogram, JoinError, JoinHandle,
+    JoinSet, LocalSpawner, Metrics, Observer, Priority, Report, Requested, RunError, Runtime, Shutdown, SignalGuard,
+    SpawnError, SpawnErrorKind, Spawner, Stall, TaskDump, TaskId, TaskInfo, TaskState, Terminated, Turn, Wait,
+    WaitError, WaitHook, WaitsFor, base,
 };
 use futures::Stream;
 use futures::future::FusedFuture;
@@ -495,6 +496,9 @@ fn the_calls_have_the_promised_signatures() {
     let _: fn(&mut JoinSet<Nothing>, JoinHandle<Nothing>) -> AbortHandle = JoinSet::insert;
     let _: fn(&mut JoinSet<Nothing>) -> Option<Joined> = JoinSet::try_join_next;
     let _: fn(&mut JoinSet<Nothing>, &mut Context<'_>) -> Poll<Option<Joined>> = JoinSet::poll_join_next;
+    type JoinedWithId = Option<Result<(TaskId, Nothing), JoinError>>;
+    let _: fn(&mut JoinSet<Nothing>) -> JoinedWithId = JoinSet::try_join_next_with_id;
+    let _: fn(&mut JoinSet<Nothing>, &mut Context<'_>) -> Poll<JoinedWithId> = JoinSet::poll_join_next_with_id;
     let _: fn(&JoinSet<Nothing>) -> usize = JoinSet::len;
     let _: fn(&mut JoinSet<Nothing>) = JoinSet::detach_all;
     let _: fn(&AbortHandle) = AbortHandle::abort;
@@ -578,6 +582,7 @@ fn the_generic_calls_ask_for_no_more_than_was_promised() {
     async fn set<T: 'static>(tasks: &mut JoinSet<T>, future: impl Future<Output = T> + 'static) {
         let _: AbortHandle = tasks.spawn_local(future);
         let _: Option<Result<T, JoinError>> = tasks.join_next().await;
+        let _: Option<Result<(TaskId, T), JoinError>> = tasks.join_next_with_id().await;
         tasks.abort_all();
         tasks.shutdown().await;
     }
@@ -587,6 +592,9 @@ fn the_generic_calls_ask_for_no_more_than_was_promised() {
         spawner: &Spawner,
     ) -> AbortHandle {
         tasks.spawn_on(future, spawner)
+    }
+    fn set_of<T: 'static>(futures: Vec<impl Future<Output = T> + 'static>) -> JoinSet<T> {
+        futures.into_iter().collect()
     }
     async fn all<T>(tasks: JoinSet<T>) -> Vec<T> {
         tasks.join_all().await
@@ -687,6 +695,97 @@ fn reports_turns_and_errors_have_the_promised_parts() {
         WaitError::Forked,
         WaitError::ThreadExiting,
     ];
+}
+
+#[test]
+fn what_is_watched_has_the_promised_parts() {
+    fn told<T: Clone + Debug + Send + Sync + 'static>() {}
+    told::<Dump>();
+    told::<TaskDump>();
+    told::<WaitsFor>();
+    told::<TaskInfo>();
+    told::<Stall>();
+    fn value<T: Copy + Eq + Debug + Send + Sync + 'static>() {}
+    value::<TaskId>();
+    value::<TaskState>();
+    value::<Priority>();
+    value::<End>();
+    value::<Histogram>();
+    value::<Metrics>();
+    send::<Hold>();
+    clone::<Builder>();
+    fn shown<T: Display>() {}
+    shown::<Dump>();
+    shown::<Histogram>();
+    shown::<Stall>();
+
+    let _: [fn(Builder) -> Builder; 2] = [Builder::measure, Builder::paused];
+    let _: fn(Builder, u64) -> Builder = Builder::shuffle;
+    let _: fn(&Runtime) -> Result<Dump, RunError> = Runtime::dump;
+    let _: fn(&LocalSpawner) -> Result<Dump, RunError> = LocalSpawner::dump;
+    let _: fn(&Histogram, usize) -> u64 = Histogram::count;
+    let _: fn(&Histogram, usize) -> Duration = Histogram::bound;
+    let _: fn() -> Option<TaskId> = evbase::task::id;
+    let _: [fn(&'static str); 1] = [evbase::task::set_name];
+    let _: fn(&JoinHandle<Nothing>) -> TaskId = JoinHandle::id;
+    let _: fn() -> Instant = evbase::time::now;
+    let _: fn() -> Hold = evbase::time::hold;
+    // What is called there may be only `Send`.
+    let calls: SendOnly = Cell::new(0);
+    let _ = |builder: Builder| builder.on_stall(Duration::from_secs(1), move |_: &Stall| calls.set(1 + calls.get()));
+    struct Silent(#[allow(dead_code)] SendOnly);
+    impl Observer for Silent {}
+    struct Loud;
+    impl Observer for Loud {
+        fn spawned(&mut self, _: &TaskInfo) {}
+        fn before_poll(&mut self, _: &TaskInfo) {}
+        fn after_poll(&mut self, _: &TaskInfo) {}
+        fn ended(&mut self, _: &TaskInfo, end: End) {
+            match end {
+                End::Completed | End::Cancelled | End::Panicked => {}
+            }
+        }
+    }
+    let _ = |builder: Builder| builder.observe(Silent(Cell::new(0))).observe(Loud);
+
+    let _ = |metrics: Metrics| -> ([u64; 6], [Duration; 2], [Histogram; 3]) {
+        (
+            [
+                metrics.ready,
+                metrics.sources,
+                metrics.timers_armed,
+                metrics.messages,
+                metrics.notified,
+                metrics.forced_yields,
+            ],
+            [metrics.busy, metrics.waited],
+            [metrics.poll_times, metrics.pass_times, metrics.timer_lag],
+        )
+    };
+    let _ = |dump: Dump| -> (Vec<TaskDump>, usize, usize, Option<Instant>) {
+        (dump.tasks, dump.sources, dump.timers, dump.next_deadline)
+    };
+    let _ = |task: TaskDump| -> (TaskId, &'static str, Option<String>, Option<u32>, TaskState, Priority) {
+        for waits in &task.waits {
+            match waits {
+                WaitsFor::Fd { fd, interest, .. } => {
+                    let _: (&i32, &Interest) = (fd, interest);
+                }
+                WaitsFor::Timer { deadline, .. } => {
+                    let _: &Instant = deadline;
+                }
+                _ => {}
+            }
+        }
+        let line = task.location.map(|location| location.line());
+        (task.id, task.type_name, task.name, line, task.state, task.priority)
+    };
+    let _ = |state| match state {
+        TaskState::Ready | TaskState::Waiting | TaskState::Running => {}
+    };
+    let _ = |stall: Stall| -> (Option<TaskInfo>, Duration, bool, ThreadId, u64) {
+        (stall.task, stall.lasted, stall.ongoing, stall.home, stall.os_thread)
+    };
 }
 
 #[test]

@@ -61,18 +61,28 @@ fn embedded_of(builder: Builder) -> (Runtime, Rc<Embedded>) {
 
 pub(crate) fn five_sleeps_take_few_turns_and_no_timer_of_the_hosts(host: &mut dyn Host) {
     let (runtime, embedded) = embedded();
-    let start = Instant::now();
-    let task = runtime
-        .spawn_local(async {
-            for _ in 0..5 {
-                sleep(Duration::from_millis(10)).await;
-            }
-        })
-        .unwrap();
-    let turns = serve_until(host, &embedded, || task.is_finished());
-    assert!(start.elapsed() >= Duration::from_millis(50));
-    assert!(turns <= 8, "{turns}");
-    assert!(!is_readable(&*embedded));
+    let mut best = SOON;
+    // A busy machine may make one of them late, but not one after the other.
+    for _ in 0..10 {
+        let start = Instant::now();
+        let task = runtime
+            .spawn_local(async {
+                for _ in 0..5 {
+                    sleep(Duration::from_millis(10)).await;
+                }
+            })
+            .unwrap();
+        let turns = serve_until(host, &embedded, || task.is_finished());
+        let took = start.elapsed();
+        assert!(took >= Duration::from_millis(50));
+        assert!(turns <= 8, "{turns}");
+        assert!(!is_readable(&*embedded));
+        best = best.min(took);
+        if best <= Duration::from_millis(90) {
+            break;
+        }
+    }
+    assert!(best <= Duration::from_millis(90), "{best:?}");
 }
 
 pub(crate) fn a_foreign_spawn_runs_in_two_turns_at_most(host: &mut dyn Host) {
