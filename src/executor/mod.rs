@@ -45,7 +45,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::task::Context;
+use std::task::{Context, Waker};
 
 pub use abort_on_drop::AbortOnDrop;
 pub(crate) use gate::{StopLevel, Stops};
@@ -58,7 +58,7 @@ pub(crate) use large::{Large, is_large};
 pub use local_task::TaskState;
 pub(crate) use post::{Coalescing, RunAtHome};
 pub use priority::Priority;
-pub(crate) use task_ref::{is_task_waker, task_of};
+pub(crate) use task_ref::is_task_waker;
 pub use watch::End;
 pub(crate) use watch::{Origin, Watch};
 
@@ -128,6 +128,8 @@ pub(crate) struct Executor {
 /// What an executor knows of a task.
 pub(crate) struct TaskFacts {
     pub(crate) id: TaskId,
+    /// Its number among the tasks that there are now.
+    pub(crate) slot: u32,
     pub(crate) type_name: &'static str,
     pub(crate) state: TaskState,
     pub(crate) priority: Priority,
@@ -175,16 +177,30 @@ impl Executor {
         self.owned.borrow().len()
     }
 
-    /// Calls `each` with each task that has arrived and not ended. It may not call this executor.
+    /// Calls `each` with each task that has arrived and not ended, in the order of their slots. It may not call this executor.
     pub(crate) fn each_task(&self, mut each: impl FnMut(TaskFacts)) {
         for task in self.owned.borrow().iter() {
             each(TaskFacts {
                 id: task.id(),
+                slot: task.slot(),
                 type_name: (task.vtable().type_name)(),
                 state: task.what_it_does(),
                 priority: task.priority(),
             });
         }
+    }
+
+    /// The slot of the task that a waker wakes, if it is one of those that `each_task` has.
+    pub(crate) fn slot_of(&self, waker: &Waker) -> Option<u32> {
+        let slot = task_ref::with_task_of(waker, |task| {
+            if !Arc::ptr_eq(task.inbox(), &self.inbox) {
+                return None;
+            }
+            // SAFETY: this is the task's home, which has its inbox; `task` has a reference meanwhile.
+            let task = unsafe { LocalTask::borrowed(task.as_raw()) };
+            self.owned.borrow().has(&task).then(|| task.slot())
+        });
+        slot.flatten()
     }
 
     /// How many tasks are ready.

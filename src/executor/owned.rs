@@ -103,11 +103,17 @@ impl Owned {
         unsafe { LocalTask::from_raw(task.as_raw()) }
     }
 
-    /// All tasks.
+    /// All tasks, in the order of their slots.
     pub(super) fn iter(&self) -> impl Iterator<Item = ManuallyDrop<LocalTask>> {
         let tasks = self.slots.iter().filter_map(|slot| slot.get().ok());
         // SAFETY: this is home, as in `remove`; the table has a reference to each task in it, and doesn't change meanwhile.
         tasks.map(|task| unsafe { LocalTask::borrowed(task) })
+    }
+
+    /// Whether the task is in the table: it has arrived, and has not ended.
+    pub(super) fn has(&self, task: &LocalTask) -> bool {
+        let entry = self.slots.get(task.slot() as usize);
+        entry.is_some_and(|entry| entry.0 == task.as_raw().as_ptr())
     }
 
     /// One of the tasks, if there is one; free slots at the end of the table go.

@@ -1,7 +1,6 @@
 //! Counted references to a task, on any thread; wakers are such references.
 
 use std::mem::{self, ManuallyDrop};
-use std::num::NonZero;
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
@@ -129,10 +128,10 @@ pub(crate) fn is_task_waker(waker: &Waker) -> bool {
     std::ptr::eq(waker.vtable(), &raw const WAKER)
 }
 
-/// The task that a waker wakes, if it is one of a task of this crate.
-pub(crate) fn task_of(waker: &Waker) -> Option<TaskId> {
-    let address = is_task_waker(waker).then(|| NonZero::new(waker.data().addr()));
-    address.flatten().map(TaskId::of)
+/// Calls `f` with the task that a waker wakes, if it is one of a task of this crate.
+pub(super) fn with_task_of<R>(waker: &Waker, f: impl FnOnce(&TaskRef) -> R) -> Option<R> {
+    // SAFETY: the waker has our table, so it holds a reference to a task, or lends one of home's. It is borrowed meanwhile.
+    is_task_waker(waker).then(|| f(&*unsafe { lent(waker.data()) }))
 }
 
 static WAKER: RawWakerVTable = RawWakerVTable::new(clone_waker, wake, wake_by_ref, drop_waker);

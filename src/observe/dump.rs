@@ -1,9 +1,11 @@
 //! [`Dump`]: what all tasks of a runtime are waiting for.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::RawFd;
 use std::panic::Location;
+use std::ptr;
 use std::time::Instant;
 
 use crate::base::Interest;
@@ -19,7 +21,8 @@ use crate::executor::{Priority, TaskId, TaskState};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Dump {
-    /// All tasks that have not ended, and have arrived at home, in the order of their ids. The future of `block_on` is no task.
+    /// All tasks that have not ended, and have arrived at home, in no particular order, but in the same one in equal runs (see
+    /// [`Builder::shuffle`](crate::Builder::shuffle)). The future of `block_on` is no task.
     pub tasks: Vec<TaskDump>,
     /// How many descriptors are registered.
     pub sources: usize,
@@ -86,26 +89,30 @@ impl fmt::Display for Dump {
             write!(f, "; next deadline in {:.1?}", until(deadline))?;
         }
         writeln!(f)?;
-        let mut groups: BTreeMap<(TaskState, &str, Vec<Kind>), Vec<&TaskDump>> = BTreeMap::new();
+        // A type's name is mostly at one address: to compare addresses is quicker, and names are compared once a group.
+        let mut by_address: BTreeMap<(TaskState, *const str, Kinds), Group<'_>> = BTreeMap::new();
         for task in &self.tasks {
-            let mut kinds: Vec<_> = task.waits.iter().map(Kind::of).collect();
-            kinds.dedup();
-            groups
-                .entry((task.state, task.type_name, kinds))
-                .or_default()
-                .push(task);
+            let key = (task.state, ptr::from_ref(task.type_name), Kinds::of(&task.waits));
+            match by_address.get_mut(&key) {
+                Some(group) => group.add(task),
+                None => by_address.entry(key).or_default().add(task),
+            }
+        }
+        let mut groups: BTreeMap<(TaskState, &str, Kinds), Group<'_>> = BTreeMap::new();
+        for ((state, _, kinds), group) in by_address {
+            let type_name = group.examples[0].type_name;
+            groups.entry((state, type_name, kinds)).or_default().add_all(group);
         }
         let mut groups: Vec<_> = groups.into_iter().collect();
-        groups.sort_by_key(|(_, tasks)| std::cmp::Reverse(tasks.len()));
-        for ((state, type_name, kinds), tasks) in groups.iter().take(GROUPS) {
+        groups.sort_by_key(|(_, group)| Reverse(group.tasks));
+        for ((state, type_name, kinds), group) in groups.iter().take(GROUPS) {
             let state = format!("{state:?}").to_lowercase();
-            write!(f, "{:>8}  {type_name}\n          {state}", tasks.len())?;
-            if !kinds.is_empty() {
-                let kinds: Vec<_> = kinds.iter().map(Kind::to_string).collect();
-                write!(f, " for {}", kinds.join(", "))?;
+            write!(f, "{:>8}  {type_name}\n          {state}", group.tasks)?;
+            if *kinds != Kinds::default() {
+                write!(f, " for {kinds}")?;
             }
             writeln!(f)?;
-            for task in tasks.iter().take(EXAMPLES) {
+            for task in &group.examples {
                 let mut said = Vec::new();
                 said.extend(task.name.as_ref().map(|name| format!("\"{name}\"")));
                 said.extend(task.waits.iter().take(EXAMPLES).map(WaitsFor::to_string));
@@ -114,12 +121,12 @@ impl fmt::Display for Dump {
                     writeln!(f, "          - {}", said.join(", "))?;
                 }
             }
-            if tasks.len() > EXAMPLES {
-                writeln!(f, "          - and {} more", tasks.len() - EXAMPLES)?;
+            if group.tasks > EXAMPLES {
+                writeln!(f, "          - and {} more", group.tasks - EXAMPLES)?;
             }
         }
         if groups.len() > GROUPS {
-            let rest = groups[GROUPS..].iter().map(|(_, tasks)| tasks.len());
+            let rest = groups[GROUPS..].iter().map(|(_, group)| group.tasks);
             writeln!(
                 f,
                 "{:>8}  in {} more groups",
@@ -128,6 +135,29 @@ impl fmt::Display for Dump {
             )?;
         }
         Ok(())
+    }
+}
+
+/// Tasks of one type that wait for the same kinds of things.
+#[derive(Default)]
+struct Group<'a> {
+    tasks: usize,
+    /// The first ones.
+    examples: Vec<&'a TaskDump>,
+}
+
+impl<'a> Group<'a> {
+    fn add(&mut self, task: &'a TaskDump) {
+        self.tasks += 1;
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(task);
+        }
+    }
+
+    fn add_all(&mut self, others: Self) {
+        self.tasks += others.tasks;
+        let room = EXAMPLES - self.examples.len();
+        self.examples.extend(others.examples.into_iter().take(room));
     }
 }
 
@@ -186,5 +216,23 @@ impl fmt::Display for Kind {
             Self::Writing => "writing",
             Self::Timer => "a timer",
         })
+    }
+}
+
+/// What a task waits for, whichever and how many they are: a bit for each kind.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Kinds(u8);
+
+impl Kinds {
+    fn of(waits: &[WaitsFor]) -> Self {
+        Self(waits.iter().fold(0, |bits, waits| bits | 1 << Kind::of(waits) as u8))
+    }
+}
+
+impl fmt::Display for Kinds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [Kind::Reading, Kind::Writing, Kind::Timer];
+        let kinds = all.into_iter().filter(|kind| self.0 & 1 << *kind as u8 != 0);
+        f.write_str(&kinds.map(|kind| kind.to_string()).collect::<Vec<_>>().join(", "))
     }
 }

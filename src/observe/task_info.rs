@@ -39,13 +39,16 @@ pub(crate) type Tasks = Mutex<HashMap<TaskId, Arc<TaskInfo>>>;
 
 /// The type of a future without the wrappers of this crate.
 pub(crate) fn plain(type_name: &'static str) -> &'static str {
-    let inside = |prefix: &str| type_name.strip_prefix(prefix)?.strip_suffix('>');
-    let large = concat!(env!("CARGO_PKG_NAME"), "::executor::large::Large<");
-    let make = concat!(env!("CARGO_PKG_NAME"), "::runtime::spawner::MakeFuture<");
-    if let Some(inner) = inside(large) {
+    const CRATE: &str = concat!(env!("CARGO_PKG_NAME"), "::");
+    // Most are not of this crate: they cost one short comparison.
+    let Some(ours) = type_name.strip_prefix(CRATE) else {
+        return type_name;
+    };
+    let inside = |prefix: &str| ours.strip_prefix(prefix)?.strip_suffix('>');
+    if let Some(inner) = inside("executor::large::Large<") {
         return plain(inner);
     }
-    match inside(make) {
+    match inside("runtime::spawner::MakeFuture<") {
         // The closure, a comma, and the future.
         Some(both) => {
             let mut depth = 0;

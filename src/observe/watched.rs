@@ -70,7 +70,7 @@ impl Watched {
     }
 
     /// In the child of a fork `None`: the parent's watching thread may have held the lock at the fork.
-    fn tasks(&self) -> Option<MutexGuard<'_, HashMap<TaskId, Arc<TaskInfo>>>> {
+    pub(crate) fn tasks(&self) -> Option<MutexGuard<'_, HashMap<TaskId, Arc<TaskInfo>>>> {
         (!self.birth.is_child()).then(|| self.tasks.lock())
     }
 

@@ -5,14 +5,49 @@ use super::error::RunError;
 use super::home::Home;
 use super::runtime::Runtime;
 use super::spawner::LocalSpawner;
-use crate::executor::{TaskFacts, TaskId, task_of};
+use crate::executor::TaskId;
 use crate::observe::{Dump, TaskDump, WaitsFor, plain};
 
 impl Home {
+    /// One pass over the tasks and one over the sources and timers, which find their tasks by slot: a program of any size is dumped
+    /// as fast as it is closed.
     fn dump(&self) -> Dump {
-        // Sorted by task, below.
-        let mut waits: Vec<(TaskId, WaitsFor)> = Vec::new();
-        let mut note = |waker, what| waits.extend(task_of(waker).map(|id| (id, what)));
+        let executor = self.executor();
+        let infos = self.watched().and_then(|watched| watched.tasks());
+        let mut tasks = Vec::with_capacity(executor.tasks());
+        // Where in `tasks` the task of a slot is.
+        let mut places: Vec<u32> = Vec::with_capacity(executor.tasks());
+        executor.each_task(|task| {
+            places.resize(task.slot as usize, 0);
+            places.push(tasks.len() as u32);
+            let info = infos.as_ref().and_then(|infos| infos.get(&task.id));
+            tasks.push(TaskDump {
+                id: task.id,
+                type_name: plain(task.type_name),
+                name: info.and_then(|info| info.name.clone()),
+                location: info.map(|info| info.location),
+                state: task.state,
+                priority: task.priority,
+                waits: Vec::new(),
+            });
+        });
+        drop(infos);
+        // Those that wait for more than one thing.
+        let mut several = Vec::new();
+        let mut note = |waker, what| {
+            // A stranger's waker, or one that a task has left somewhere when it ended, is of none of these tasks.
+            let Some(slot) = executor.slot_of(waker) else {
+                return;
+            };
+            let place = places[slot as usize] as usize;
+            let waits = &mut tasks[place].waits;
+            match waits.len() {
+                0 => waits.reserve_exact(1),
+                1 => several.push(place),
+                _ => {}
+            }
+            waits.push(what);
+        };
         let (mut sources, mut timers) = (0, 0);
         if let Some(base) = &*self.base() {
             for (fd, readiness) in base.all_sources() {
@@ -23,28 +58,11 @@ impl Home {
             }
             (sources, timers) = (base.sources(), base.timers());
         }
-        let mut tasks = Vec::with_capacity(self.executor().tasks());
-        self.executor().each_task(|task| tasks.push(task));
-        waits.sort_unstable_by_key(|(id, waits)| (*id, waits.order()));
-        tasks.sort_unstable_by_key(|task| task.id);
-        let mut waits = waits.into_iter().peekable();
-        let dump_of = |task: TaskFacts| {
-            let info = self.watched().and_then(|watched| watched.info(task.id));
-            // One that has ended since, and left its waker somewhere.
-            while waits.next_if(|(id, _)| *id < task.id).is_some() {}
-            let its = std::iter::from_fn(|| waits.next_if(|(id, _)| *id == task.id));
-            TaskDump {
-                id: task.id,
-                type_name: plain(task.type_name),
-                name: info.as_ref().and_then(|info| info.name.clone()),
-                location: info.map(|info| info.location),
-                state: task.state,
-                priority: task.priority,
-                waits: its.map(|(_, waits)| waits).collect(),
-            }
-        };
+        for place in several {
+            tasks[place].waits.sort_by_key(WaitsFor::order);
+        }
         Dump {
-            tasks: tasks.into_iter().map(dump_of).collect(),
+            tasks,
             sources,
             timers,
             next_deadline: self.next_deadline(),

@@ -81,6 +81,21 @@ pub(crate) fn in_seconds(rounds: std::ops::Range<usize>, seconds: u64) -> impl I
     rounds.take_while(move |round| *round == first || Instant::now() < end)
 }
 
+/// Measures until a measurement is as it should be, for ten seconds at most: other work on the machine, or a sanitizer, spoils
+/// some of them, but not all. An `Err` says what was measured.
+pub(crate) fn once_undisturbed(mut measure: impl FnMut() -> Result<(), String>) {
+    watched(|| {
+        let mut spoilt = Vec::new();
+        let found = in_seconds(0..1000, 10).any(|_| measure().map_err(|what| spoilt.push(what)).is_ok());
+        assert!(
+            found,
+            "{} attempts, the last ones: {:?}",
+            spoilt.len(),
+            &spoilt[spoilt.len().saturating_sub(5)..]
+        );
+    });
+}
+
 /// The name of the test that runs on this thread, as the harness knows it.
 pub(crate) fn test_name() -> String {
     let alone = std::env::var("EVBASE_ALONE").ok();

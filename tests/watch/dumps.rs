@@ -8,12 +8,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use evbase::io::AsyncFd;
-use evbase::time::{sleep_until, timeout};
+use evbase::time::{Sleep, sleep_until, timeout};
 use evbase::{
     Builder, Dump, LocalSpawner, Priority, RunError, Runtime, TaskDump, TaskState, WaitsFor, task, yield_now,
 };
 
-use crate::support::watched;
+use crate::support::{once_undisturbed, poll_here, watched};
 
 async fn reads(fd: Rc<AsyncFd<UnixStream>>) {
     let _ = fd.readable().await;
@@ -30,6 +30,11 @@ async fn is_named() {
 
 async fn waits_for_neither() {
     pending::<()>().await;
+}
+
+async fn once_polled(mut nap: Sleep) -> Sleep {
+    assert!(poll_here(&mut nap).await.is_pending());
+    nap
 }
 
 #[track_caller]
@@ -155,30 +160,117 @@ fn names_and_lines_are_those_of_a_runtime_that_is_watched() {
     });
 }
 
+fn a_hundred_thousand_tasks() -> Runtime {
+    let runtime = Runtime::new().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(1000);
+    for n in 0..50_000 {
+        let sleeps = sleeps_until(deadline + Duration::from_nanos(n));
+        drop(runtime.spawn_local(sleeps).unwrap());
+        drop(runtime.spawn_local(waits_for_neither()).unwrap());
+    }
+    while runtime.turn(Some(Duration::ZERO)).unwrap().more {}
+    runtime
+}
+
 #[test]
 fn a_hundred_thousand_tasks_make_a_readable_dump() {
     watched(|| {
-        let runtime = Runtime::new().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(1000);
-        for n in 0..50_000 {
-            drop(
-                runtime
-                    .spawn_local(sleeps_until(deadline + Duration::from_nanos(n)))
-                    .unwrap(),
-            );
-            drop(runtime.spawn_local(waits_for_neither()).unwrap());
-        }
-        while runtime.turn(Some(Duration::ZERO)).unwrap().more {}
-        let start = Instant::now();
-        let dump = runtime.dump().unwrap();
-        let took = start.elapsed();
+        let dump = a_hundred_thousand_tasks().dump().unwrap();
         assert_eq!((dump.tasks.len(), dump.timers), (100_000, 50_000));
         let said = dump.to_string();
         assert!(said.lines().count() < 20, "{said}");
         assert!(said.contains("and 49997 more"), "{said}");
+    });
+}
+
+#[test]
+fn a_dump_takes_no_longer_than_a_close() {
+    once_undisturbed(|| {
+        let runtime = a_hundred_thousand_tasks();
+        let start = Instant::now();
+        let dump = runtime.dump().unwrap();
+        let dumped = start.elapsed();
+        drop(dump);
         let start = Instant::now();
         drop(runtime);
-        println!("a dump of 100,000 tasks: {took:?}; their close: {:?}", start.elapsed());
+        let closed = start.elapsed();
+        println!("a dump of 100,000 tasks: {dumped:?}; their close: {closed:?}");
+        match dumped <= closed {
+            true => Ok(()),
+            false => Err(format!("{dumped:?}, {closed:?}")),
+        }
+    });
+}
+
+#[test]
+fn a_waker_that_an_ended_task_left_somewhere_is_nobodys() {
+    watched(|| {
+        let runtime = Runtime::new().unwrap();
+        let far = Instant::now() + Duration::from_secs(1000);
+        let _nap = runtime
+            .block_on(runtime.spawn_local(once_polled(sleep_until(far))).unwrap())
+            .unwrap()
+            .unwrap();
+        // The first of these has the place in the table that the other one had.
+        for _ in 0..10 {
+            drop(runtime.spawn_local(waits_for_neither()).unwrap());
+        }
+        runtime.turn(Some(Duration::ZERO)).unwrap();
+        let dump = runtime.dump().unwrap();
+        assert_eq!((dump.tasks.len(), dump.timers), (10, 1));
+        assert!(dump.tasks.iter().all(|task| task.waits.is_empty()), "{dump:?}");
+    });
+}
+
+#[test]
+fn a_task_of_another_runtime_is_none_of_this_ones() {
+    watched(|| {
+        let ours = Rc::new(Runtime::new().unwrap());
+        let theirs = Runtime::new().unwrap();
+        drop(ours.spawn_local(waits_for_neither()).unwrap());
+        ours.turn(Some(Duration::ZERO)).unwrap();
+        let inner = ours.clone();
+        let task = theirs.spawn_local(async move {
+            // The timer is of the innermost context, the waker of the outer loop's task.
+            let _inner = inner.enter().unwrap();
+            let nap = sleep_until(Instant::now() + Duration::from_secs(1000));
+            (once_polled(nap).await, inner.dump().unwrap())
+        });
+        let (_nap, dump) = theirs.block_on(task.unwrap()).unwrap().unwrap();
+        assert_eq!((dump.tasks.len(), dump.timers), (1, 1));
+        assert!(dump.tasks[0].waits.is_empty(), "{dump:?}");
+    });
+}
+
+#[test]
+fn equal_runs_have_equal_dumps() {
+    let run = || {
+        let runtime = Builder::new().paused().shuffle(7).build().unwrap();
+        let start = runtime.block_on(async { evbase::time::now() }).unwrap();
+        let mut tasks = Vec::new();
+        for n in 0..1000 {
+            let nap = Duration::from_millis(n % 7 * 100);
+            tasks.push(runtime.spawn_local(sleeps_until(start + nap)).unwrap());
+            drop(runtime.spawn_local(waits_for_neither()).unwrap());
+        }
+        tasks.iter().step_by(3).for_each(evbase::JoinHandle::abort);
+        runtime
+            .block_on(sleep_until(start + Duration::from_millis(350)))
+            .unwrap();
+        // These have the places in the table of those that have ended.
+        for _ in 0..300 {
+            drop(runtime.spawn_local(is_named()).unwrap());
+        }
+        let tasks = runtime.dump().unwrap().tasks;
+        let of_each = |task: TaskDump| (task.type_name, task.state, task.waits.len());
+        tasks.into_iter().map(of_each).collect::<Vec<_>>()
+    };
+    watched(|| {
+        let first = run();
+        assert!(first.len() > 1300, "{}", first.len());
+        // Somewhere else in memory.
+        let _other = a_hundred_thousand_tasks();
+        assert_eq!(first, run());
     });
 }
 

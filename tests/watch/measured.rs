@@ -9,7 +9,7 @@ use evbase::io::AsyncFd;
 use evbase::time::sleep;
 use evbase::{Builder, Histogram, Metrics, Runtime, yield_now};
 
-use crate::support::{rounds, until, watched};
+use crate::support::{once_undisturbed, rounds, until, watched};
 
 fn busy_for(duration: Duration) {
     let start = Instant::now();
@@ -100,8 +100,8 @@ fn unless_asked_for_nothing_is_measured() {
 }
 
 #[test]
-fn busy_and_waited_make_up_the_time() {
-    watched(|| {
+fn busy_and_waited_are_within_a_twentieth_of_the_time() {
+    once_undisturbed(|| {
         let runtime = Builder::new().measure().build().unwrap();
         // What comes with the first wait is not measured.
         runtime.block_on(sleep(Duration::from_millis(1))).unwrap();
@@ -124,14 +124,16 @@ fn busy_and_waited_make_up_the_time() {
         );
         // Each is inside of the whole; the rest is the loop's own, and others' that have the processor.
         assert!(busy + waited <= wall, "{busy:?} + {waited:?} of {wall:?}");
-        let rest = wall - busy - waited;
-        assert!(rest < wall / 4, "{rest:?} of {wall:?}");
+        match wall - busy - waited {
+            rest if rest <= wall / 20 => Ok(()),
+            rest => Err(format!("{rest:?} of {wall:?}")),
+        }
     });
 }
 
 #[test]
 fn a_poll_of_20_ms_is_in_its_bucket() {
-    watched(|| {
+    once_undisturbed(|| {
         let runtime = Builder::new().measure().build().unwrap();
         runtime
             .spawn_local(async { busy_for(Duration::from_millis(20)) })
@@ -142,11 +144,16 @@ fn a_poll_of_20_ms_is_in_its_bucket() {
         let polls = metrics.poll_times;
         assert_eq!(polls.total(), 1);
         let bucket = (0..24).find(|&i| polls.count(i) == 1).unwrap();
-        assert!(polls.bound(bucket) > Duration::from_millis(20));
         assert!(metrics.busy < polls.bound(bucket) && metrics.busy >= polls.bound(bucket - 1));
         // The pass had that poll in it.
         let passes = metrics.pass_times;
         assert_eq!((bucket..24).map(|i| passes.count(i)).sum::<u64>(), 1, "{passes}");
+        // From 16,384 to 32,768 us; with a machine that stops it for 12 ms, it is in a later one.
+        assert!(bucket >= 15, "{polls}");
+        match bucket {
+            15 => Ok(()),
+            _ => Err(format!("{:?}", metrics.busy)),
+        }
     });
 }
 

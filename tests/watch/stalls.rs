@@ -6,13 +6,17 @@ use std::time::{Duration, Instant};
 
 use evbase::{Builder, Runtime, Stall, task};
 
-use crate::support::{SOON, Tid, alone, mark, rounds, traced, until, until_parked, watched};
+use crate::support::{SOON, Tid, alone, mark, once_undisturbed, rounds, traced, until, until_parked, watched};
 
 const LIMIT: Duration = Duration::from_millis(20);
 
 fn builder() -> (Builder, Receiver<Stall>) {
+    builder_with(LIMIT)
+}
+
+fn builder_with(limit: Duration) -> (Builder, Receiver<Stall>) {
     let (send, stalls) = mpsc::channel();
-    let builder = Builder::new().on_stall(LIMIT, move |stall| {
+    let builder = Builder::new().on_stall(limit, move |stall| {
         let _ = send.send(stall.clone());
     });
     (builder, stalls)
@@ -28,7 +32,7 @@ fn one_stall(stalls: &Receiver<Stall>) -> Vec<Stall> {
 }
 
 #[test]
-fn a_poll_that_blocks_is_named_while_it_lasts_and_at_most_four_times() {
+fn a_poll_that_blocks_is_named_while_it_lasts() {
     watched(|| {
         let (builder, stalls) = builder();
         let runtime = builder.start("home").unwrap();
@@ -53,9 +57,36 @@ fn a_poll_that_blocks_is_named_while_it_lasts_and_at_most_four_times() {
         let last = rest.last().unwrap();
         assert_eq!(last.task.as_ref().unwrap().id, task.id());
         assert!(last.lasted >= LIMIT * 4);
-        // At 1, 2, 4, 8, ... times the limit, and at the end, however slow the machine is.
-        let most = 3 + (last.lasted.as_nanos() / LIMIT.as_nanos()).ilog2() as usize;
-        assert!(rest.len() < most, "{} calls in {:?}", 1 + rest.len(), last.lasted);
+    });
+}
+
+#[test]
+fn a_poll_that_blocks_for_five_times_the_limit_is_reported_at_one_two_and_four_times_and_at_its_end() {
+    // So long that the watching thread's own wake-ups are punctual against the half of it.
+    const LIMIT: Duration = Duration::from_millis(60);
+    once_undisturbed(|| {
+        let (builder, stalls) = builder_with(LIMIT);
+        let runtime = builder.build().unwrap();
+        let task = runtime.spawn_local(async { thread::sleep(LIMIT * 5) }).unwrap();
+        runtime.block_on(task).unwrap().unwrap();
+        let calls = one_stall(&stalls);
+        let (last, ongoing) = calls.split_last().unwrap();
+        assert!(last.lasted >= LIMIT * 5 && ongoing.iter().all(|stall| stall.ongoing));
+        // However late the thread is: never early, and never twice for the same multiple.
+        for (call, stall) in ongoing.iter().enumerate() {
+            assert!(stall.lasted >= LIMIT * (1 << call), "{calls:?}");
+        }
+        let times = |stall: &Stall| stall.lasted.as_secs_f64() / LIMIT.as_secs_f64();
+        let times: Vec<_> = calls.iter().map(times).collect();
+        let due = [1.0, 2.0, 4.0, 5.0];
+        let punctual = times
+            .iter()
+            .zip(due)
+            .all(|(call, due)| (due..=due + 0.5).contains(call));
+        match punctual && times.len() == due.len() {
+            true => Ok(()),
+            false => Err(format!("{times:?}")),
+        }
     });
 }
 
