@@ -259,6 +259,12 @@ impl Drop for Waiting<'_> {
 }
 
 fn wrong_home(owner: &Shared) -> io::Error {
+    if owner.is_forked() {
+        return io::Error::other(
+            "an evbase object belongs to the runtime that polled it first, which was made before a fork, and is the parent \
+             process's; get the descriptor back by into_inner, and make a new object in the child",
+        );
+    }
     if owner.report().is_some() {
         return io::Error::other(
             "an evbase object belongs to the runtime that polled it first, and that one is closed; get the descriptor \

@@ -146,6 +146,47 @@ fn an_async_fd_dropped_in_the_child_stays_registered_in_the_parent() {
 }
 
 #[test]
+fn in_a_loop_of_the_childs_a_timer_goes_on_and_a_descriptor_says_whose_it_is() {
+    alone(|| {
+        for _ in 0..20 {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let mut fd = Some(AsyncFd::new(ours).unwrap());
+            let mut sleep = evbase::time::sleep(Duration::from_millis(1));
+            let runtime = Runtime::new().unwrap();
+            runtime
+                .block_on(async {
+                    let fd = fd.as_ref().unwrap();
+                    assert!(futures::poll!(Box::pin(fd.readable())).is_pending());
+                    assert!(futures::poll!(&mut sleep).is_pending());
+                })
+                .unwrap();
+            let code = fork(|| {
+                let fd = fd.take().unwrap();
+                let here = Runtime::new().unwrap();
+                here.block_on(async {
+                    let told = fd.readable().await.map(drop).unwrap_err().to_string();
+                    assert!(told.contains("fork") && told.contains("into_inner"), "{told}");
+                    (&mut sleep).await;
+                    // What it says to do works. (The file is the parent's as well: the child only looks.)
+                    let fd = AsyncFd::new(fd.into_inner().unwrap()).unwrap();
+                    drop(fd.writable().await.unwrap());
+                })
+                .unwrap();
+            });
+            assert_eq!(code, 0);
+            theirs.write_all(&[9]).unwrap();
+            let fd = fd.as_ref().unwrap();
+            let mut byte = [0];
+            let read = async {
+                (&mut sleep).await;
+                fd.read_with(|mut io| io.read(&mut byte)).await
+            };
+            assert_eq!(runtime.block_on(read).unwrap().unwrap(), 1);
+        }
+    });
+}
+
+#[test]
 fn a_fork_inside_a_task_ends_the_childs_loop_only() {
     alone(|| {
         for _ in 0..20 {
