@@ -572,7 +572,9 @@ impl<S, T> EventBase<S, T> {
         let end = end.map(|end| self.clock.at(end));
         // What a handler that panicked has left shall be handed out at once.
         let at_once = (self.unfinished || self.notified).then_some(0);
-        let deadline = self.timers.next_wake().into_iter().chain(end).chain(at_once).min();
+        // A paused clock comes to no deadline by itself.
+        let timer = self.timers.next_wake().filter(|_| !self.clock.is_paused());
+        let deadline = timer.into_iter().chain(end).chain(at_once).min();
         if self.alarm == Some(deadline) {
             return Ok(());
         }

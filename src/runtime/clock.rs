@@ -58,8 +58,8 @@ pub struct Hold {
 /// Keeps the virtual time of the runtime that this code runs in from jumping, for as long as the result lives: while something goes
 /// on outside of the runtime that it can't know of, such as another thread that is about to write to a socket.
 ///
-/// It can be dropped on any thread, and keeps no runtime alive. In a runtime with real time it does nothing. (What
-/// [`unblock`](crate::unblock()) runs needs none.)
+/// It can be dropped on any thread, and keeps no runtime alive; but it keeps a grace period, which is in virtual time, from ending by
+/// its length. In a runtime with real time it does nothing. (What [`unblock`](crate::unblock()) runs needs none.)
 ///
 /// # Panics
 ///

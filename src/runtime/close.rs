@@ -68,6 +68,11 @@ impl Home {
         }
     }
 
+    /// How long home may wait in the kernel for the end of the grace period. In virtual time no wait comes to an end: it jumps there.
+    pub(super) fn grace_timeout(&self) -> Option<Duration> {
+        self.grace_left().filter(|_| !self.shared().settings.paused)
+    }
+
     /// Cuts the grace period short.
     pub(super) fn end_grace(&self) {
         if let Life::Stopping { .. } = self.life() {

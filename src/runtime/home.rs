@@ -285,7 +285,7 @@ impl Home {
             return;
         }
         let end = match self.life() {
-            Life::Stopping { grace_ends } => Some(grace_ends),
+            Life::Stopping { grace_ends } if !self.shared.settings.paused => Some(grace_ends),
             _ => None,
         };
         let end = end.into_iter().chain(self.hooks.ends()).min();
@@ -329,7 +329,7 @@ impl Home {
                 Some(root) if root_alive => Some(root.as_root()),
                 _ => None,
             };
-            match self.pass(seen, earlier(grace, rest), root) {
+            match self.pass(seen, earlier(self.grace_timeout(), rest), root) {
                 Ok((_, done)) => root_done |= done,
                 // A hook has forked, and this is the child.
                 Err(_) if self.shared.is_forked() => return Err(RunError::Forked),
@@ -349,7 +349,7 @@ impl Home {
         let seen = self.receive()?;
         let mut turn = Turn::default();
         if !self.end_is_due(seen, false) {
-            let timeout = earlier(self.grace_left(), timeout);
+            let timeout = earlier(self.grace_timeout(), timeout);
             let passed = self.pass(seen, timeout, None);
             if self.shared.is_forked() {
                 return Err(RunError::Forked);

@@ -1,10 +1,11 @@
 //! What may happen between two turns, what a turn says, and what it costs.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -260,6 +261,64 @@ fn a_storm_with_turns_at_random_loses_nothing_and_writes_once_a_turn() {
     });
 }
 
+#[test]
+fn whatever_happens_between_two_turns_costs_one_write() {
+    if cfg!(evbase_pipe_notify) {
+        return;
+    }
+    alone(|| {
+        let runtime = Runtime::new().unwrap();
+        let embedded = runtime.embed().unwrap();
+        let wakers: Rc<RefCell<Vec<Waker>>> = Rc::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..3 {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let fd = AsyncFd::new(ours).unwrap();
+            let before = notify_writes();
+            let tasks: Vec<_> = (0..10)
+                .map(|_| {
+                    let wakers = wakers.clone();
+                    let task = poll_fn(move |cx| {
+                        wakers.borrow_mut().push(cx.waker().clone());
+                        Poll::<()>::Pending
+                    });
+                    runtime.spawn_local(task).unwrap()
+                })
+                .collect();
+            {
+                let _guard = runtime.enter().unwrap();
+                let mut nap = Box::pin(sleep(Duration::from_secs(100)));
+                assert!(nap.as_mut().poll(&mut cx).is_pending());
+                nap.as_mut().reset(Instant::now() + Duration::from_secs(50));
+                assert!(pin!(fd.readable()).poll(&mut cx).is_pending());
+            }
+            let spawner = runtime.spawner();
+            thread::spawn(move || (0..10).for_each(|_| drop(spawner.spawn(async {}))))
+                .join()
+                .unwrap();
+            assert_eq!(notify_writes() - before, 1);
+            embedded.turn().unwrap();
+            assert!(!is_readable(&embedded));
+            for waker in wakers.take() {
+                waker.wake_by_ref();
+                waker.wake();
+            }
+            tasks.iter().for_each(|task| task.abort());
+            assert_eq!(notify_writes() - before, 2);
+            embedded.turn().unwrap();
+            assert!(!is_readable(&embedded));
+            // The kernel's own doing.
+            theirs.write_all(b"x").unwrap();
+            assert!(
+                is_readable(&embedded),
+                "the descriptor was registered between two turns"
+            );
+            embedded.turn().unwrap();
+            assert_eq!(notify_writes() - before, 2);
+        }
+    });
+}
+
 /// How often the notify descriptor of the one runtime of this process was written to: nobody reads it.
 /// (A pipe is emptied, and can't be asked.)
 fn notify_writes() -> u64 {
@@ -298,6 +357,7 @@ fn in_the_child_of_a_fork_it_answers_forked_and_disturbs_nobody() {
         let embedded = runtime.embed().unwrap();
         let task = runtime.spawn_local(sleep(Duration::from_millis(300))).unwrap();
         embedded.turn().unwrap();
+        let local = runtime.local_spawner().unwrap();
         let mut embedded = Some(embedded);
         let mut runtime = Some(runtime);
         let code = fork(|| {
@@ -306,6 +366,10 @@ fn in_the_child_of_a_fork_it_answers_forked_and_disturbs_nobody() {
             assert!(matches!(embedded.next_deadline(), Err(RunError::Forked)));
             let runtime = runtime.take().unwrap();
             assert!(matches!(runtime.embed(), Err(RunError::Forked)));
+            assert!(matches!(runtime.before_wait(|_| {}), Err(RunError::Forked)));
+            assert!(matches!(local.after_wait(|| {}), Err(RunError::Forked)));
+            assert!(matches!(runtime.dump(), Err(RunError::Forked)));
+            assert!(matches!(local.dump(), Err(RunError::Forked)));
             drop(runtime.spawn_local(async {}));
             drop(embedded);
             drop(runtime);

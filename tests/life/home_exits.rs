@@ -293,6 +293,10 @@ fn a_home_that_is_exiting_says_so() {
                 assert!(matches!(unbound.block_on(async {}), Err(RunError::ThreadExiting)));
                 assert!(matches!(unbound.turn(None), Err(RunError::ThreadExiting)));
                 assert!(matches!(unbound.enter(), Err(RunError::ThreadExiting)));
+                assert!(matches!(unbound.embed(), Err(RunError::ThreadExiting)));
+                assert!(matches!(unbound.before_wait(|_| {}), Err(RunError::ThreadExiting)));
+                assert!(matches!(unbound.after_wait(|| {}), Err(RunError::ThreadExiting)));
+                assert!(matches!(unbound.dump(), Err(RunError::ThreadExiting)));
                 let kind = unbound.spawn_local(async {}).unwrap_err().kind();
                 assert_eq!(kind, SpawnErrorKind::ThreadExiting);
                 let shutdown = unbound.shutdown_handle();

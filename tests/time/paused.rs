@@ -155,6 +155,57 @@ fn while_it_is_held_what_comes_from_outside_beats_a_timeout() {
 }
 
 #[test]
+fn while_it_is_held_home_sleeps_however_near_the_next_deadline_is() {
+    let _watchdog = watchdog();
+    let long = Duration::from_millis(30);
+    let holds_for = move |hold| {
+        thread::spawn(move || {
+            thread::sleep(long);
+            drop(hold);
+        })
+    };
+    let sleeps = || async move {
+        let thread = holds_for(hold());
+        sleep(Duration::from_micros(1)).await;
+        thread.join().unwrap();
+    };
+    // In its loop.
+    let runtime = paused();
+    runtime.block_on(sleeps()).unwrap();
+    assert!(runtime.metrics().turns < 10, "{:?}", runtime.metrics());
+    // In a host's.
+    let runtime = paused();
+    let embedded = runtime.embed().unwrap();
+    let task = runtime.spawn_local(sleeps()).unwrap();
+    let mut turns = 0;
+    while !task.is_finished() {
+        let mut fd = libc::pollfd {
+            fd: std::os::fd::AsRawFd::as_raw_fd(&embedded),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one valid element.
+        assert_eq!(unsafe { libc::poll(&mut fd, 1, 10_000) }, 1);
+        embedded.turn().unwrap();
+        turns += 1;
+    }
+    assert!(turns < 10, "{turns}");
+    // In the grace period, which time has to come to the end of.
+    let runtime = Builder::new().paused().grace(Duration::from_micros(1)).build().unwrap();
+    let (start, shutdown) = (Instant::now(), runtime.shutdown_handle());
+    let task = runtime.spawn_local(async move {
+        let thread = holds_for(hold());
+        shutdown.request();
+        pending::<()>().await;
+        drop(thread);
+    });
+    assert_eq!(runtime.run().unwrap().cancelled, 1);
+    assert!(start.elapsed() >= long);
+    assert!(runtime.metrics().turns < 10, "{:?}", runtime.metrics());
+    drop(task);
+}
+
+#[test]
 fn the_last_hold_that_goes_lets_a_sleeping_home_jump() {
     let _watchdog = watchdog();
     for n in 0..300 {
