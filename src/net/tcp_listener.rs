@@ -43,7 +43,8 @@ pub struct TcpListener {
 
 impl TcpListener {
     /// Binds to the first of the addresses that works, with `SO_REUSEADDR`, and listens: 128 connections may wait to be accepted.
-    /// With another number, or other options: [see the module](super#options).
+    /// With another number, or other options: [see the module](super#options). Cancel-safe: a future that is dropped before it is ready
+    /// has bound nothing.
     ///
     /// # Errors
     ///

@@ -46,6 +46,7 @@ pub struct UdpSocket {
 
 impl UdpSocket {
     /// Binds to the first of the addresses that works. With options that have to be set before: [see the module](super#options).
+    /// Cancel-safe: a future that is dropped before it is ready has bound nothing.
     ///
     /// # Errors
     ///
@@ -64,7 +65,8 @@ impl UdpSocket {
     }
 
     /// Connects the socket with the first of the addresses that works: from now on it receives from there only, and
-    /// [`send`](UdpSocket::send) sends there. Nothing is sent by this.
+    /// [`send`](UdpSocket::send) sends there. Nothing is sent by this. Cancel-safe: a future that is dropped before it is ready has
+    /// changed nothing.
     ///
     /// # Errors
     ///
@@ -131,7 +133,7 @@ impl UdpSocket {
         self.fd.try_io(Interest::READABLE, |socket| socket.recv_from(buf))
     }
 
-    /// As [`recv`](UdpSocket::recv), but the datagram stays.
+    /// As [`recv`](UdpSocket::recv), but the datagram stays. Cancel-safe.
     ///
     /// # Errors
     ///
@@ -177,7 +179,7 @@ impl UdpSocket {
         self.fd.try_io(Interest::READABLE, |socket| socket.peek(buf))
     }
 
-    /// As [`recv_from`](UdpSocket::recv_from), but the datagram stays.
+    /// As [`recv_from`](UdpSocket::recv_from), but the datagram stays. Cancel-safe.
     ///
     /// # Errors
     ///

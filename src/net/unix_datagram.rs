@@ -145,6 +145,7 @@ impl UnixDatagram {
     }
 
     /// As [`send_to`](UnixDatagram::send_to), to an address, which may be a name of Linux's abstract namespace.
+    /// Cancel-safe as well.
     ///
     /// # Errors
     ///

@@ -127,7 +127,7 @@ impl Child {
         expect(&mut self.handle.process).kill()
     }
 
-    /// Kills the child, as [`start_kill`](Child::start_kill), and [waits](Child::wait) for its end.
+    /// Kills the child, as [`start_kill`](Child::start_kill), and [waits](Child::wait) for its end. Cancel-safe: the first poll kills it.
     ///
     /// # Errors
     ///

@@ -234,7 +234,7 @@ impl<T> JoinSet<T> {
         poll_fn(|cx| self.poll_join_next(cx)).await
     }
 
-    /// As [`join_next`](JoinSet::join_next), with the id of the task. That of a failed one is in the [`JoinError`].
+    /// As [`join_next`](JoinSet::join_next), with the id of the task. That of a failed one is in the [`JoinError`]. Cancel-safe.
     ///
     /// # Examples
     ///
@@ -407,7 +407,8 @@ impl<T> JoinSet<T> {
         outputs
     }
 
-    /// Aborts all tasks, and waits until their futures are gone. The outputs of those that had ended before are dropped.
+    /// Aborts all tasks, and waits until their futures are gone. The outputs of those that had ended before are dropped. If the future is
+    /// dropped, the tasks that are left are in the set still, and end all the same.
     ///
     /// # Examples
     ///
