@@ -184,7 +184,8 @@ fn a_stream_is_dropped_anywhere_and_its_descriptors_close() {
         let runtime = parked(Builder::new());
         let mut signals = Signals::new(&[libc::SIGUSR1, libc::SIGUSR2]).unwrap();
         let polled = runtime.spawner().spawn(async move {
-            assert_eq!(signals.next().now_or_never(), None);
+            // What the round before has sent to the process may have come to one of its threads only now.
+            while signals.next().now_or_never().is_some() {}
             signals
         });
         let signals = polled.wait().unwrap().unwrap();

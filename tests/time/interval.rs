@@ -1,9 +1,9 @@
-//! Intervals that are reset, and that stand beside others in a `select`.
+//! Intervals that are reset, that miss ticks, and that stand beside others in a `select`: which tick comes when, in virtual time.
 
 use std::time::{Duration, Instant};
 
-use evbase::Runtime;
-use evbase::time::{Interval, interval, interval_at, timeout};
+use evbase::Builder;
+use evbase::time::{Interval, MissedTickBehavior, interval, interval_at, now, sleep, timeout};
 use futures::StreamExt;
 
 use crate::support::{poll_here, watchdog};
@@ -12,7 +12,7 @@ const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    Runtime::new().unwrap().block_on(future).unwrap()
+    Builder::new().paused().build().unwrap().block_on(future).unwrap()
 }
 
 #[test]
@@ -31,20 +31,19 @@ fn a_reset_says_when_the_next_tick_comes_and_the_others_follow_each_a_period_lat
                 let mut ticks = interval(period);
                 ticks.tick().await;
                 if waits {
-                    // Pending, unless this machine is slow: then it is a tick more.
-                    let _ = poll_here(ticks.tick()).await;
+                    assert!(poll_here(ticks.tick()).await.is_pending());
                 }
-                let before = Instant::now();
+                sleep(MS).await;
+                let due = now() + after;
                 reset(&mut ticks);
-                let latest = Instant::now() + after;
-                let planned = ticks.tick().await;
-                assert!(planned >= before + after && planned <= latest);
-                assert!(Instant::now() >= planned);
-                assert_eq!(ticks.tick().await, planned + period);
+                for tick in [due, due + period] {
+                    assert_eq!(ticks.tick().await, tick);
+                    assert_eq!(now(), tick);
+                }
                 assert_eq!(ticks.period(), period);
             }
         }
-        let (mut ticks, deadline) = (interval(HOUR), Instant::now() + 3 * MS);
+        let (mut ticks, deadline) = (interval(HOUR), now() + 3 * MS);
         ticks.tick().await;
         ticks.reset_at(deadline);
         assert_eq!(ticks.tick().await, deadline);
@@ -55,14 +54,16 @@ fn a_reset_says_when_the_next_tick_comes_and_the_others_follow_each_a_period_lat
 fn a_reset_of_an_interval_that_was_waited_for_moves_the_wake_up() {
     let _watchdog = watchdog();
     block_on(async {
-        let mut ticks = interval_at(Instant::now() + HOUR, HOUR);
+        let start = now();
+        let mut ticks = interval_at(start + HOUR, HOUR);
         assert!(poll_here(ticks.tick()).await.is_pending());
         ticks.reset_after(MS);
         ticks.tick().await;
-        let mut ticks = interval_at(Instant::now() + MS, MS);
-        let _ = poll_here(ticks.tick()).await;
+        assert_eq!(now(), start + MS);
+        let mut ticks = interval_at(now() + MS, MS);
+        assert!(poll_here(ticks.tick()).await.is_pending());
         ticks.reset_after(HOUR);
-        assert!(timeout(5 * MS, ticks.tick()).await.is_err());
+        assert!(timeout(HOUR - MS, ticks.tick()).await.is_err());
     });
 }
 
@@ -71,7 +72,7 @@ fn a_reset_to_the_past_brings_the_missed_ticks_at_once() {
     let _watchdog = watchdog();
     block_on(async {
         let mut ticks = interval(HOUR);
-        let start = Instant::now() - 2 * HOUR - HOUR / 2;
+        let start = now() - 2 * HOUR - HOUR / 2;
         ticks.reset_at(start);
         for n in 0..3 {
             assert_eq!(ticks.tick().await, start + n * HOUR);
@@ -96,7 +97,7 @@ fn a_reset_before_the_first_tick_takes_its_place() {
 fn intervals_in_a_select_lose_no_tick() {
     let _watchdog = watchdog();
     block_on(async {
-        let start = Instant::now();
+        let start = now();
         let (mut fast, mut slow) = (interval_at(start, MS).fuse(), interval_at(start, 3 * MS).fuse());
         let (mut fast_ticks, mut slow_ticks) = (0, 0);
         while slow_ticks < 5 || fast_ticks < 5 {
@@ -111,5 +112,72 @@ fn intervals_in_a_select_lose_no_tick() {
                 }
             }
         }
+    });
+}
+
+/// Takes a tick, misses the next one and a half, and gives, in milliseconds since the first, the late one and the next three; and
+/// when each of these came.
+fn ticks_after_a_delay(missed_tick: MissedTickBehavior) -> [(u128, u128); 4] {
+    block_on(async {
+        let mut ticks = interval(20 * MS);
+        ticks.set_missed_tick_behavior(missed_tick);
+        assert_eq!(ticks.missed_tick_behavior(), missed_tick);
+        let first = ticks.tick().await;
+        sleep(50 * MS).await;
+        let mut next = [(0, 0); 4];
+        for tick in &mut next {
+            let since_first = |time: Instant| (time - first).as_millis();
+            *tick = (since_first(ticks.tick().await), since_first(now()));
+        }
+        next
+    })
+}
+
+#[test]
+fn missed_ticks_come_in_a_burst_by_default() {
+    let _watchdog = watchdog();
+    let ticks = ticks_after_a_delay(MissedTickBehavior::default());
+    assert_eq!(ticks, [(20, 50), (40, 50), (60, 60), (80, 80)]);
+}
+
+#[test]
+fn missed_ticks_move_all_later_ones_with_delay() {
+    let _watchdog = watchdog();
+    let ticks = ticks_after_a_delay(MissedTickBehavior::Delay);
+    assert_eq!(ticks, [(20, 50), (70, 70), (90, 90), (110, 110)]);
+}
+
+#[test]
+fn missed_ticks_are_left_out_with_skip() {
+    let _watchdog = watchdog();
+    let ticks = ticks_after_a_delay(MissedTickBehavior::Skip);
+    assert_eq!(ticks, [(20, 50), (60, 60), (80, 80), (100, 100)]);
+}
+
+#[test]
+fn a_tick_that_is_dropped_takes_nothing() {
+    let _watchdog = watchdog();
+    block_on(async {
+        let mut ticks = interval(100 * MS);
+        let first = ticks.tick().await;
+        for _ in 0..5 {
+            assert!(poll_here(ticks.tick()).await.is_pending());
+        }
+        assert!(timeout(MS, ticks.tick()).await.is_err());
+        // Due, and not taken.
+        sleep(104 * MS).await;
+        drop(ticks.tick());
+        assert_eq!(ticks.tick().await, first + 100 * MS);
+        assert_eq!(now(), first + 105 * MS);
+    });
+}
+
+#[test]
+fn an_interval_is_a_stream_without_end() {
+    let _watchdog = watchdog();
+    block_on(async {
+        let ticks: Vec<_> = interval(MS).take(1000).collect().await;
+        assert!(ticks.windows(2).all(|pair| pair[1] - pair[0] == MS));
+        assert_eq!(now(), ticks[999]);
     });
 }
