@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::thread;
 
-use crate::base::fork;
+use crate::base::{fork, with_own_slack};
 use crate::runtime::{Hold, coop};
 
 /// Runs a closure that blocks (files, name look-ups, long computations) on a pool of threads, and gives its result.
@@ -61,7 +61,8 @@ where
 {
     ask_for_the_pool()?;
     Ok(Unblock {
-        task: Some(blocking::unblock(work)),
+        // It may make a thread for the pool, which is not exact if home is.
+        task: Some(with_own_slack(|| blocking::unblock(work))),
         hold: Hold::of_context(),
     })
 }

@@ -22,7 +22,7 @@ use super::fork::{self, Birth};
 use super::histogram::Buckets;
 use super::interest::{Event, Interest, Mode};
 use super::notify::Notifier;
-use super::precision::{Grid, Until};
+use super::precision::{Grid, Until, slack_matters};
 use super::sources::{Key, Source, Sources};
 use super::sys::{self, ALARM, Backend, Descriptor, NOTIFY, Queue, Watch};
 use super::timers::{TimerKey, Wheel};
@@ -589,7 +589,7 @@ impl<S, T> EventBase<S, T> {
     pub(crate) fn has_events(&mut self) -> io::Result<bool> {
         self.check_process()?;
         if !self.unfinished {
-            self.wait(Some(Duration::ZERO))?;
+            self.wait(Some(Duration::ZERO), || {})?;
             self.unfinished = self.queue.has_next();
         }
         Ok(self.unfinished)
@@ -614,6 +614,10 @@ impl<S, T> EventBase<S, T> {
     /// The wait ends when a source is ready, when the first timer is due, when a [`Notifier`] is used, when `timeout`
     /// has passed (`None`: never; zero: at once), or when a signal handler has run. So a turn may well return
     /// before its timeout with nothing to show for it, and callers loop.
+    ///
+    /// On Linux the wait for a timer may end late by the slack of the thread, 50 us by default. That is the program's to set
+    /// (`PR_SET_TIMERSLACK` in `prctl(2)`): a base alone leaves the thread as it is. The [alarm](EventBase::set_alarm) has no
+    /// slack.
     ///
     /// If `handler` panics, what it was given is gone, and what it wasn't given yet comes in the next turn, which
     /// then doesn't wait. This base remains usable.
@@ -646,10 +650,20 @@ impl<S, T> EventBase<S, T> {
     /// assert_eq!((turned.events, turned.timers, turned.notified), (1, 1, false));
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn turn(&mut self, timeout: Option<Duration>, mut handler: impl FnMut(Fired<'_, S, T>)) -> io::Result<Turned> {
+    pub fn turn(&mut self, timeout: Option<Duration>, handler: impl FnMut(Fired<'_, S, T>)) -> io::Result<Turned> {
+        self.turn_in_time(timeout, || {}, handler)
+    }
+
+    /// As `turn`, which calls `be_exact` before a wait for a timer that would be late by the slack of the thread.
+    pub(crate) fn turn_in_time(
+        &mut self,
+        timeout: Option<Duration>,
+        be_exact: impl Fn(),
+        mut handler: impl FnMut(Fired<'_, S, T>),
+    ) -> io::Result<Turned> {
         self.check_process()?;
         if !self.unfinished {
-            self.wait(timeout)?;
+            self.wait(timeout, be_exact)?;
         }
         self.expire_timers();
 
@@ -750,9 +764,9 @@ impl<S, T> EventBase<S, T> {
         (payloads, self.timers.clear())
     }
 
-    /// Waits in the kernel until the first wake-up of a timer, but for `timeout` at most.
-    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.wait_in_order(timeout)?;
+    /// Waits in the kernel until the first wake-up of a timer, but for `timeout` at most. For `be_exact`, see `turn_in_time`.
+    fn wait(&mut self, timeout: Option<Duration>, be_exact: impl Fn()) -> io::Result<()> {
+        self.wait_in_order(timeout, be_exact)?;
         if let Some(random) = &mut self.shuffle {
             self.queue.shuffle(random);
         }
@@ -760,7 +774,7 @@ impl<S, T> EventBase<S, T> {
     }
 
     /// As `wait`; the events are in the kernel's order.
-    fn wait_in_order(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    fn wait_in_order(&mut self, timeout: Option<Duration>, be_exact: impl Fn()) -> io::Result<()> {
         let wake = match timeout {
             Some(Duration::ZERO) => None,
             _ if self.clock.is_paused() => return self.queue.wait(timeout, || Duration::ZERO),
@@ -772,8 +786,15 @@ impl<S, T> EventBase<S, T> {
         let clock = self.clock;
         let now = clock.now();
         let end = timeout.map(|timeout| now.saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)));
+        let is_for_timer = wake.is_some_and(|wake| end.is_none_or(|end| wake <= end));
         let end = wake.into_iter().chain(end).min().unwrap_or(now);
-        let left = move |now| Duration::from_nanos(end.saturating_sub(now));
+        let left = |now| {
+            let left = Duration::from_nanos(end.saturating_sub(now));
+            if is_for_timer && slack_matters(left) {
+                be_exact();
+            }
+            left
+        };
         self.queue.wait(Some(left(now)), || left(clock.now()))
     }
 

@@ -6,7 +6,10 @@
 //! left for the wake-up itself.
 //!
 //! Linux would add two delays of its own:
-//! * The slack of the thread, 50 us by default: [`ExactThread`] takes it away.
+//! * The slack of the thread, 50 us by default: [`ExactThread`] takes it away, as long as it lives. A loop makes one before the
+//!   first wait for which it [`matters`](slack_matters), and drops it when it ends. So a wait costs no more for it (a timerfd,
+//!   which is as exact, would need a system call each time), and a loop whose timers are cancelled long before their time leaves
+//!   the thread as it is.
 //! * `select` and `epoll` may end a wait late by a thousandth of its length, in a niced process by a 200th, by 100 ms at most
 //!   (`select_estimate_accuracy` in the kernel's fs/select.c). [`first_part`] makes two waits of a long one, of which the
 //!   second is too short to be late.
@@ -114,28 +117,71 @@ impl Until {
 )]
 pub(super) fn first_part(left: Duration) -> Option<Duration> {
     const MOST: Duration = Duration::from_millis(110);
-    if left < Duration::from_nanos(LEAST_LENGTH) {
+    if is_short(left) {
         return None;
     }
     Some(left - (left / SHARE as u32).min(MOST))
 }
 
+/// Whether one wait of that length ends in time: the last one before a deadline is as short.
+fn is_short(left: Duration) -> bool {
+    left < Duration::from_nanos(LEAST_LENGTH)
+}
+
+/// Whether the next wait for a timer, with so much time left, would be late by the thread's slack: if it is the last one before
+/// the deadline; and always, if that is so wide that [`first_part`] doesn't make up for it.
+pub(super) fn slack_matters(left: Duration) -> bool {
+    // There is no wait if the time has come.
+    !left.is_zero() && (is_short(left) || thread_slack::is_wide())
+}
+
 /// While one lives on a thread, the thread's timer slack is 1 ns. When the last one is dropped, the slack is what it was before.
 ///
-/// Threads and processes that such a thread makes start with what it has: see `prctl(2)`.
+/// Threads and processes that such a thread makes start with what it has (see `prctl(2)`), but for those made by
+/// [`with_own_slack`].
 #[derive(Debug)]
 pub(crate) struct ExactThread {
     /// It is counted on the thread that made it.
     _not_send: std::marker::PhantomData<*const ()>,
 }
 
+#[cfg(not(target_os = "linux"))]
+mod thread_slack {
+    pub(super) fn is_wide() -> bool {
+        false
+    }
+}
+
 #[cfg(target_os = "linux")]
 mod thread_slack {
     use std::cell::Cell;
 
+    /// In nanoseconds: what threads have that nobody has given another one.
+    const USUAL: libc::c_long = 50_000;
+
     thread_local! {
         /// How many [`ExactThread`](super::ExactThread)s this thread has, and its slack before the first one.
         pub(super) static EXACT: Cell<(usize, libc::c_long)> = const { Cell::new((0, 0)) };
+        static WIDE: Cell<Option<bool>> = const { Cell::new(None) };
+    }
+
+    /// Whether the slack of the calling thread was wider than usual when it first waited for a timer that is far away.
+    pub(super) fn is_wide() -> bool {
+        let is_wide = WIDE.try_with(|wide| {
+            let is_wide = wide.get().unwrap_or_else(|| own().unwrap_or_else(get) > USUAL);
+            wide.set(Some(is_wide));
+            is_wide
+        });
+        is_wide.unwrap_or(false)
+    }
+
+    /// The slack of the calling thread before it was exact; `None` if it isn't, or had none.
+    pub(super) fn own() -> Option<libc::c_long> {
+        let exact = EXACT.try_with(Cell::get);
+        exact
+            .ok()
+            .filter(|(count, before)| *count > 0 && *before > 0)
+            .map(|(_, before)| before)
     }
 
     /// The slack of the calling thread, in nanoseconds; negative if the kernel doesn't say.
@@ -191,6 +237,30 @@ impl Drop for ExactThread {
             exact.set((left, before));
         });
     }
+}
+
+/// Makes a thread or a process, which starts with the slack that this thread had before it was exact.
+#[cfg(target_os = "linux")]
+pub(crate) fn with_own_slack<R>(make: impl FnOnce() -> R) -> R {
+    /// The thread is exact again, also if there was a panic.
+    struct Again;
+
+    impl Drop for Again {
+        fn drop(&mut self) {
+            thread_slack::set(1);
+        }
+    }
+
+    let _again = thread_slack::own().map(|own| {
+        thread_slack::set(own);
+        Again
+    });
+    make()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn with_own_slack<R>(make: impl FnOnce() -> R) -> R {
+    make()
 }
 
 #[cfg(test)]

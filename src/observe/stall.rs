@@ -19,7 +19,7 @@ use std::{io, ptr};
 use parking_lot::{Condvar, Mutex};
 
 use super::task_info::{TaskInfo, Tasks};
-use crate::base::fork;
+use crate::base::{fork, with_own_slack};
 use crate::executor::{TaskId, catch_panic};
 
 /// Home has been busy with one thing for too long: what [`Builder::on_stall`](crate::Builder::on_stall) is told.
@@ -286,9 +286,8 @@ impl Watcher {
     fn add(&'static self, watchpoint: &Arc<Watchpoint>) -> io::Result<()> {
         let mut watchpoints = self.watchpoints.lock();
         if !self.runs.load(Relaxed) {
-            thread::Builder::new()
-                .name("evbase-watch".into())
-                .spawn(move || self.watch())?;
+            let builder = thread::Builder::new().name("evbase-watch".into());
+            with_own_slack(|| builder.spawn(move || self.watch()))?;
             self.runs.store(true, Relaxed);
         }
         watchpoints.push(watchpoint.clone());

@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 
 use super::orphans;
 use crate::base::fork::{self, Birth};
+use crate::base::with_own_slack;
 use crate::io::AsyncFd;
 use crate::runtime::coop;
 use crate::signal::Signals;
@@ -47,7 +48,7 @@ impl Process {
     pub(super) fn spawn(command: &mut std::process::Command) -> io::Result<Self> {
         fork::watch()?;
         Ok(Self {
-            child: command.spawn()?,
+            child: with_own_slack(|| command.spawn())?,
             life: Life::Unreaped,
             birth: Birth::here(),
         })

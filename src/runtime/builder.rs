@@ -14,6 +14,7 @@ use super::home::{Goal, Home};
 use super::runtime::Runtime;
 use super::shared::{Settings, Shared};
 use super::{clock, context};
+use crate::base::with_own_slack;
 use crate::observe::{Observer, Stall, Stalls, WatchSettings};
 
 /// Makes a [`Runtime`] with other settings than the default ones, or one on a thread of its own.
@@ -289,8 +290,10 @@ impl Builder {
     }
 
     /// How late a timer may be in order to share a wake-up with others, instead of a millisecond. Zero makes every timer
-    /// exact. A timer is put off by no more than a 128th of its length either way, and by nothing if it is shorter than 32 ms:
-    /// see [`time`](crate::time).
+    /// exact. A timer is put off by no more than a 128th of its length either way, and by nothing if it is shorter than 32 ms.
+    ///
+    /// It is not the kernel's timer slack of the home thread, which delays no timer of a runtime: see [`time`](crate::time), also
+    /// for what threads and processes inherit of that.
     ///
     /// # Examples
     ///
@@ -381,9 +384,11 @@ impl Builder {
         let runtime = self.build()?;
         let shared = runtime.shared().clone();
         let (bound, is_bound) = mpsc::sync_channel(1);
-        thread::Builder::new()
-            .name(name)
-            .spawn(move || be_home(&shared, &bound))?;
+        with_own_slack(|| {
+            thread::Builder::new()
+                .name(name)
+                .spawn(move || be_home(&shared, &bound))
+        })?;
         match is_bound.recv() {
             Ok(Ok(())) => Ok(runtime),
             Ok(Err(error)) => Err(io::Error::other(error)),

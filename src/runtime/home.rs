@@ -45,7 +45,7 @@ pub(crate) struct Home {
     driven: Cell<bool>,
     /// Empty between looks at the base; kept for its memory.
     woken: RefCell<Vec<Waker>>,
-    /// Sets the thread's timer slack; made before the first wait for a timer.
+    /// Takes the thread's timer slack away: made by a loop that waits for a timer, and gone when that loop ends.
     exact: Cell<Option<ExactThread>>,
     owners: Owners,
     /// The base watches the notifier of this thread's bell.
@@ -160,6 +160,7 @@ impl<'a> Driving<'a> {
 impl Drop for Driving<'_> {
     fn drop(&mut self) {
         self.home.driven.set(false);
+        drop(self.home.exact.take());
         if let Some(watched) = self.home.watched() {
             watched.loop_ended();
         }
@@ -258,9 +259,8 @@ impl Home {
         !self.is_driven() && !self.shared.is_forked() && self.shared.stops().requested()
     }
 
-    /// Takes the base, for the caller to free, and gives the thread its timer slack back.
+    /// Takes the base, for the caller to free.
     pub(super) fn free(&self) -> Option<Base> {
-        drop(self.exact.take());
         self.base.take()
     }
 
@@ -480,9 +480,6 @@ impl Home {
         let sleep = self.executor.park(seen);
         if sleep {
             self.shared.counters.parks.add(1);
-            if timeout.is_some() || self.base().as_ref().is_some_and(|base| base.timers() > 0) {
-                self.exact.set(self.exact.take().or_else(|| Some(ExactThread::begin())));
-            }
         }
         let looked = match may_jump && sleep {
             false => self.look(if sleep { timeout } else { Some(Duration::ZERO) }, sleep),
@@ -524,6 +521,7 @@ impl Home {
             Fired::Source { event, payload, .. } => payload.event(event, &mut wake),
             Fired::Timer { payload, .. } => wake(payload),
         };
+        let be_exact = || self.exact.set(self.exact.take().or_else(|| Some(ExactThread::begin())));
         let began = self.watched().and_then(Watched::look_begins);
         if let (Some(watched), true) = (self.watched(), sleep) {
             watched.set_idle(true);
@@ -533,7 +531,7 @@ impl Home {
             Some(base) if !sleep && base.sources() == 0 && !self.shared.is_embedded() => {
                 Ok((0, base.fire_timers(handler)))
             }
-            Some(base) => base.turn(timeout, handler).map(|turned| {
+            Some(base) => base.turn_in_time(timeout, be_exact, handler).map(|turned| {
                 if turned.notified {
                     self.shared.counters.notified.add(1);
                 }

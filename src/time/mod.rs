@@ -5,8 +5,15 @@
 //! instead of the millisecond, zero for none. Arming and cancelling cost the same however many timers there are.
 //!
 //! On Linux, the kernel's own delays don't come on top of it. For that, home sets the timer slack of its thread
-//! (`PR_SET_TIMERSLACK` in `prctl(2)`; 50 us by default) to 1 ns when it first waits for a timer, and puts back what was there
-//! when the runtime closes. Threads and processes that home makes in between start with that slack.
+//! (`PR_SET_TIMERSLACK` in `prctl(2)`; 50 us by default) to 1 ns when its loop is about to wait for a timer that is less than 32 ms
+//! away, and puts back what was there when the loop ends: that of `block_on`, `run`, `turn` or a blocking wait. It costs three
+//! system calls a loop, however many waits there are, and none if all timers are cancelled before they are near. (A thread whose
+//! slack is wider than 50 us is treated so from its first wait for any timer.)
+//!
+//! Threads and processes that are made in such a loop by other means than this crate's start with 1 ns, since they inherit it, and
+//! a process keeps it through `exec`: they can set their own. Those of `unblock`, [`process`](crate::process) and
+//! [`Builder::start`](crate::Builder::start) start with the slack from before the loop. An [`Embedded`](crate::Embedded) leaves its
+//! host's thread alone: its deadlines are in a descriptor, which the kernel makes readable without slack.
 //!
 //! For tests there is a virtual clock, by which an hour takes no time: [`Builder::paused`](crate::Builder::paused).
 //!
