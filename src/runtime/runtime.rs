@@ -151,13 +151,10 @@ impl Runtime {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn run(&self) -> Result<Report, RunError> {
-        if let Some(report) = self.shared.report() {
-            return Ok(report);
-        }
         match self.to_drive().and_then(|home| home.drive(Goal::default())) {
             Ok(Exit::Closed(report)) => Ok(report),
             Ok(Exit::Done | Exit::TimedOut) => unreachable!("evbase: a run without a goal came to an end"),
-            // Closed meanwhile.
+            // Closed before, or meanwhile.
             Err(error) => self.shared.report().ok_or(error),
         }
     }
@@ -195,13 +192,13 @@ impl Runtime {
 
     /// Binds; an error if a loop runs on this thread.
     fn to_drive(&self) -> Result<Rc<Home>, RunError> {
+        // The thread's other runtimes, whatever becomes of this call; this one's own loop sees its stops.
+        context::sweep(Some(&self.shared));
         match Standing::of(&self.shared) {
             Standing::Forked => return Err(RunError::Forked),
             Standing::Closed(_) => return Err(RunError::Stopped),
             _ => {}
         }
-        // The thread's other runtimes; this one's own loop sees its stops.
-        context::sweep(Some(&self.shared));
         if context::inside_loop() {
             return Err(RunError::Nested);
         }

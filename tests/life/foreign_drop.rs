@@ -269,6 +269,27 @@ fn home_outside_the_loop_closes_when_it_makes_a_runtime() {
 }
 
 #[test]
+fn home_outside_the_loop_closes_when_it_drives_a_runtime_that_has_ended_or_is_at_home_elsewhere() {
+    rounds(100, |_| {
+        for drive in [
+            (|other| drop(other.block_on(async {}).unwrap_err())) as fn(&Runtime),
+            |other| drop(other.turn(None).unwrap_err()),
+            |other| drop(other.run()),
+        ] {
+            let ended = Runtime::new().unwrap();
+            ended.shutdown_handle().request();
+            ended.run().unwrap();
+            for other in [ended, parked(Builder::new())] {
+                due().closes_by(move |_| {
+                    drive(&other);
+                    other
+                });
+            }
+        }
+    });
+}
+
+#[test]
 fn home_outside_the_loop_closes_when_it_starts_a_runtime_elsewhere() {
     rounds(200, |_| {
         due().closes_by(|_| Builder::new().start("other").unwrap());
