@@ -18,8 +18,8 @@ use evbase::{Builder, Runtime, yield_now};
 use futures::{FutureExt, StreamExt};
 
 use support::{
-    MOMENT, Wakes, alone, fork, held, is_under_sanitizer, limit_descriptors, open_descriptors, panics, parked,
-    poll_with, quiet_panics, rounds_alone, until,
+    MOMENT, Wakes, alone, fork, held, limit_descriptors, open_descriptors, panics, parked, poll_with, quiet_panics,
+    rounds_alone, until,
 };
 
 /// To this thread, which has handled it when this returns.
@@ -356,9 +356,6 @@ fn a_stream_under_poll_ends_with_its_runtime_while_signals_come() {
 
 #[test]
 fn in_the_child_of_a_fork_a_stream_is_the_parents() {
-    if is_under_sanitizer("thread") {
-        return;
-    }
     alone(|| {
         quiet_panics();
         let runtime = parked(Builder::new());

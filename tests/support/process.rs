@@ -7,11 +7,6 @@ use std::time::{Duration, Instant};
 
 use super::{DEADLINE, in_seconds, test_name, until, watched, within};
 
-/// The sanitizer that the tests are built with: `.ci/asan` says "address", `.ci/tsan` says "thread".
-pub(crate) fn is_under_sanitizer(name: &str) -> bool {
-    std::env::var("EVBASE_SANITIZER").is_ok_and(|sanitizer| sanitizer == name)
-}
-
 /// Whether this is the process that `alone` has made.
 pub(crate) fn is_alone() -> bool {
     std::env::var_os("EVBASE_ALONE").is_some()
@@ -89,6 +84,8 @@ pub(crate) fn fork(body: impl FnOnce()) -> i32 {
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0);
     if pid == 0 {
+        // Without a backtrace: another thread may have held the lock of that at the fork, and under a sanitizer it takes minutes.
+        std::panic::set_hook(Box::new(|info| eprintln!("{info}")));
         let code = match catch_unwind(AssertUnwindSafe(body)) {
             Ok(()) => 0,
             Err(_) => 101,

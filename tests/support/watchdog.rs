@@ -14,6 +14,11 @@ pub(crate) const SOON: Duration = Duration::from_secs(10);
 /// How long is surely too long for something that does not happen by itself.
 pub(crate) const MOMENT: Duration = Duration::from_millis(20);
 
+/// The sanitizer that the tests are built with: `.ci/asan` says "address", `.ci/tsan` says "thread".
+pub(crate) fn is_under_sanitizer(name: &str) -> bool {
+    std::env::var("EVBASE_SANITIZER").is_ok_and(|sanitizer| sanitizer == name)
+}
+
 /// Ends the process, and says which test hung, if it is not dropped in time.
 #[must_use]
 pub(crate) struct Watchdog {
@@ -29,6 +34,9 @@ pub(crate) fn watchdog() -> Watchdog {
 fn watchdog_of(deadline: Duration) -> Watchdog {
     let (alive, gone) = mpsc::channel::<()>();
     let name = test_name();
+    // What a million of something takes there.
+    let times = if is_under_sanitizer("thread") { 4 } else { 1 };
+    let deadline = deadline.saturating_mul(times);
     let watch = move || {
         if gone.recv_timeout(deadline) == Err(RecvTimeoutError::Timeout) {
             // Not `eprintln`, which the test harness keeps to itself.

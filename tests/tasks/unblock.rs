@@ -166,10 +166,6 @@ fn spawned_it_has_a_join_handle_whose_abort_ends_the_waiting_and_not_the_work() 
 
 #[test]
 fn the_child_of_a_fork_is_told_that_the_threads_are_its_parents() {
-    if is_under_sanitizer("thread") {
-        // There the child doesn't end in five seconds, once in one run; why, nobody has found out yet.
-        return;
-    }
     alone(|| {
         let runtime = Runtime::new().unwrap();
         runtime.block_on(unblock(|| {})).unwrap();
