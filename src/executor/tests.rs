@@ -190,6 +190,34 @@ fn memory_of_very_many_tasks_goes_back_while_one_stays() {
 }
 
 #[test]
+fn the_ready_queue_is_first_in_first_out_whatever_comes_in_between() {
+    let mut random = Random::new(7);
+    // More pushes than pops, so that it grows beyond what it keeps; then more pops, so that it shrinks.
+    for pushes in [600, 500, 400].repeat(3) {
+        let (mut ready, mut model) = (Ready::default(), std::collections::VecDeque::new());
+        let mut steps: Vec<usize> = (0..20_000).map(|n| n % 1000).collect();
+        random.shuffle(&mut steps);
+        for (n, step) in steps.into_iter().enumerate() {
+            if step < 2 {
+                ready.shrink();
+            } else if step < 4 {
+                assert!(ready.as_mut_slice().iter().eq(&model));
+            } else if step < pushes {
+                let task = NonNull::without_provenance(std::num::NonZero::new(16 * (n + 1)).unwrap());
+                ready.push(task);
+                model.push_back(task);
+            } else {
+                assert_eq!(ready.pop(), model.pop_front());
+            }
+            assert_eq!((ready.len(), ready.is_empty()), (model.len(), model.is_empty()));
+        }
+        assert!(std::iter::from_fn(|| ready.pop()).eq(model));
+        (0..20).for_each(|_| ready.shrink());
+        assert!(ready.capacity() <= 2 * ready::KEPT);
+    }
+}
+
+#[test]
 fn memory_of_very_many_ready_tasks_goes_back_whatever_their_priority_and_order() {
     for shuffled in [false, true] {
         with_executor(|executor| {
