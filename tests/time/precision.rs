@@ -7,9 +7,8 @@ use std::panic::{catch_unwind, resume_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use evbase::process::Command;
 use evbase::time::sleep;
-use evbase::{Builder, RunError, Runtime, unblock};
+use evbase::{Builder, RunError, Runtime};
 use futures::future::join_all;
 
 use crate::support::{alone, until, watchdog};
@@ -161,16 +160,17 @@ fn a_wide_slack_of_the_thread_delays_no_timer_near_or_far() {
 }
 
 /// In a process of its own, where the pool has no threads yet.
+#[cfg(feature = "unblock")]
 #[test]
 fn threads_and_processes_that_this_crate_makes_start_with_the_slack_of_before() {
     alone(|| {
         let before = slack();
         let made = evbase::block_on(async {
             assert_eq!(slack_after_a_sleep().await, 1);
-            let of_the_pool = unblock(slack).await;
+            let of_the_pool = evbase::unblock(slack).await;
             let other = Builder::new().start("another home").unwrap();
             let of_a_home = other.spawner().spawn(async { slack() }).await.unwrap();
-            let output = Command::new("cat")
+            let output = evbase::process::Command::new("cat")
                 .arg("/proc/self/timerslack_ns")
                 .output()
                 .await
