@@ -92,13 +92,18 @@ impl Iterator for Addresses {
 /// ```
 pub async fn lookup_host(addrs: impl ToSocketAddrs) -> io::Result<impl Iterator<Item = SocketAddr>> {
     let resolve = addrs.resolve();
+    coop::unit().await;
     resolve.addresses().await
 }
 
 /// The first address, to send to.
 pub(super) async fn first(addrs: impl ToSocketAddrs) -> io::Result<SocketAddr> {
     let resolve = addrs.resolve();
-    resolve.addresses().await?.next().ok_or_else(no_address)
+    let addr = resolve.addresses().await?.next();
+    if addr.is_none() {
+        coop::unit().await;
+    }
+    addr.ok_or_else(no_address)
 }
 
 fn no_address() -> io::Error {
@@ -116,6 +121,7 @@ where
 {
     let mut last = None;
     let resolve = addrs.resolve();
+    coop::unit().await;
     for addr in resolve.addresses().await? {
         match attempt(addr).await {
             Ok(value) => return Ok(value),
@@ -126,8 +132,8 @@ where
 }
 
 impl Resolve {
+    /// Addresses that are known spend nothing of the budget: what is done with them may.
     async fn addresses(self) -> io::Result<Addresses> {
-        coop::unit().await;
         match self {
             Self::Known(addrs) => Ok(addrs),
             Self::Name(host, port) => {
@@ -141,10 +147,13 @@ impl Resolve {
                     .map(Addresses::Several)
                     .map_err(|error| io::Error::new(error.kind(), format!("{host:?} could not be looked up: {error}")))
             }
-            Self::Invalid(text) => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("{text:?} is no address: it should be like 127.0.0.1:80, [::1]:80 or example.org:80"),
-            )),
+            Self::Invalid(text) => {
+                coop::unit().await;
+                Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("{text:?} is no address: it should be like 127.0.0.1:80, [::1]:80 or example.org:80"),
+                ))
+            }
         }
     }
 }

@@ -92,6 +92,16 @@ fn hogs() -> Vec<(&'static str, Hog)> {
             })
         }),
         #[cfg(feature = "net")]
+        ("datagrams that have no address to go to", |enough| {
+            Box::pin(async move {
+                let socket = evbase::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+                while !enough.get() {
+                    socket.send_to(b"x", "nowhere").await.unwrap_err();
+                    socket.send_to(b"x", &[][..]).await.unwrap_err();
+                }
+            })
+        }),
+        #[cfg(feature = "net")]
         ("paths where nobody listens", |enough| {
             Box::pin(async move {
                 while !enough.get() {
