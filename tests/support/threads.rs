@@ -107,13 +107,18 @@ impl Tid {
 /// Returns when the thread sleeps in the kernel's queue, or as a home that waits for something outside of its loop (where
 /// that can be seen: elsewhere, after a while).
 pub(crate) fn until_parked(thread: Tid) {
+    until_parked_or(thread, || false);
+}
+
+/// As `until_parked`, for a sleep that ends by itself: on a busy machine it may be over before this looks, which `over` tells.
+pub(crate) fn until_parked_or(thread: Tid, mut over: impl FnMut() -> bool) {
     if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         let path = format!("/proc/self/task/{}/syscall", thread.0);
         // epoll_wait, epoll_pwait, epoll_pwait2; ppoll
         let parked = ["232 ", "281 ", "441 ", "271 "];
         let is_parked = |line: String| parked.iter().any(|number| line.starts_with(number));
         if std::fs::read_to_string(&path).is_ok() {
-            return until(|| std::fs::read_to_string(&path).is_ok_and(is_parked));
+            return until(|| std::fs::read_to_string(&path).is_ok_and(is_parked) || over());
         }
     }
     let start = Instant::now();
