@@ -8,11 +8,11 @@ use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use evbase::{Builder, Cause, JoinHandle, Runtime, Shutdown, WaitError};
+use evbase::{Builder, Cause, JoinHandle, Runtime, Shutdown, WaitError, yield_now};
 
 use crate::support::{
-    Drops, Held, Latch, MOMENT, OnDrop, Tid, Worker, alone, fork, held, limit_descriptors, mark, parked, rounds,
-    tid_of, traced, until, until_parked, until_parked_or,
+    Drops, Held, Latch, MOMENT, OnDrop, Tid, Worker, alone, fork, held, limit_descriptors, mark, parked, poll_once,
+    rounds, tid_of, traced, until, until_parked, until_parked_or,
 };
 
 /// A runtime that is at home here.
@@ -277,6 +277,41 @@ fn a_wait_for_what_is_finished_is_refused_inside_a_loop_and_closes_nobody() {
         .unwrap();
         let report = other.shutdown_handle().terminated().wait().unwrap();
         assert_eq!((report.completed, report.cancelled), (1, 0));
+    });
+}
+
+#[test]
+fn a_wait_at_home_gives_others_of_its_thread_that_were_asked_to_stop_their_grace_period_first() {
+    type Wait = fn(&Runtime);
+    let waits: [Wait; 3] = [
+        |here| {
+            let task = here.spawn_local(yield_now()).unwrap();
+            task.wait().unwrap().unwrap();
+        },
+        |here| {
+            let waited = here.shutdown_handle().terminated().wait_timeout(Duration::ZERO);
+            assert_eq!(waited, Ok(None));
+        },
+        |here| {
+            here.shutdown_handle().request();
+            here.shutdown_handle().terminated().wait().unwrap();
+        },
+    ];
+    rounds(50, |_| {
+        for wait in waits {
+            let here = bound(Builder::new());
+            let other = bound(Builder::new().grace(Duration::MAX));
+            drop(other.spawn_local(yield_now()).unwrap());
+            let end = other.shutdown_handle();
+            thread::scope(|scope| scope.spawn(|| end.request()).join().unwrap());
+            wait(&here);
+            // Looked at abroad: at home, a look would close it.
+            let ended = thread::scope(|scope| scope.spawn(|| poll_once(&mut end.terminated())).join());
+            let Poll::Ready(report) = ended.unwrap() else {
+                panic!("the wait has not closed it");
+            };
+            assert_eq!((report.completed, report.cancelled), (1, 0));
+        }
     });
 }
 
