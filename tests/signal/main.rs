@@ -18,8 +18,8 @@ use evbase::{Builder, Runtime, yield_now};
 use futures::{FutureExt, StreamExt};
 
 use support::{
-    MOMENT, Wakes, alone, fork, held, limit_descriptors, open_descriptors, panics, parked, poll_with, quiet_panics,
-    rounds_alone, until,
+    MOMENT, Wakes, alone, fork, held, in_seconds, limit_descriptors, open_descriptors, panics, parked, poll_with,
+    quiet_panics, rounds_alone, until,
 };
 
 /// To this thread, which has handled it when this returns.
@@ -365,7 +365,7 @@ fn in_the_child_of_a_fork_a_stream_is_the_parents() {
         let guard = here.enter().unwrap();
         assert_eq!(poll_with(&mut signals.as_mut().unwrap().next(), &waker), Poll::Pending);
         drop(guard);
-        for _ in 0..20 {
+        for _ in in_seconds(0..20, 10) {
             let parks = runtime.metrics().parks;
             let code = fork(|| {
                 // The handler is inherited, and wakes nobody in the parent.
