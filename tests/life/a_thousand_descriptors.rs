@@ -68,7 +68,7 @@ struct Outliving {
 impl Outliving {
     fn of(runtime: &Runtime) -> Self {
         let spawner = runtime.spawner();
-        let (send, wakers) = mpsc::channel();
+        let (send, sent) = mpsc::channel();
         let waiting = || {
             let send = send.clone();
             spawner.spawn(poll_fn(move |cx| {
@@ -93,13 +93,18 @@ impl Outliving {
                 Poll::Ready(())
             })
             .await;
-            (fds, sleeps)
+            let mut wakers = Vec::new();
+            while wakers.len() < 8 {
+                evbase::yield_now().await;
+                wakers.extend(sent.try_iter());
+            }
+            (fds, sleeps, wakers)
         });
-        let (fds, sleeps) = registered.wait().unwrap().unwrap();
+        let (fds, sleeps, wakers) = registered.wait().unwrap().unwrap();
         Self {
             shutdown: runtime.shutdown_handle(),
             aborts: tasks.iter().map(JoinHandle::abort_handle).collect(),
-            wakers: wakers.try_iter().collect(),
+            wakers,
             tasks,
             fds,
             sleeps,
