@@ -608,7 +608,7 @@ fn a_turn_polls_no_more_tasks_than_the_event_interval() {
 /// else its hang is everybody's.
 fn starves_nobody<F: Future<Output = ()> + Send + 'static>(work: impl Fn() -> F) {
     crate::support::alone(|| {
-        for _ in 0..4 {
+        for _ in crate::support::in_seconds(0..4, 10) {
             let runtime = Builder::new().start("home").unwrap();
             let is_polled = Arc::new(AtomicBool::new(false));
             let (polled, work) = (is_polled.clone(), work());
