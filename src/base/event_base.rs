@@ -440,14 +440,16 @@ impl<S, T> EventBase<S, T> {
         self.clock.pause();
     }
 
-    /// Moves a paused clock to that time, unless it is past it.
-    pub(crate) fn advance_clock(&mut self, to: Instant) {
-        self.clock.advance(self.clock.at(to));
-    }
-
-    /// How old this base is at that time, by its clock.
-    pub(crate) fn age_at(&self, time: Instant) -> Duration {
-        Duration::from_nanos(self.clock.at(time))
+    /// Moves a paused clock to when the next timer fires, or to `end` if that is before. False if there is neither, or the base
+    /// would be as old as `age`.
+    pub(crate) fn advance_clock(&mut self, end: Option<Instant>, age: Duration) -> bool {
+        let end = end.map(|end| self.clock.at(end));
+        let next = self.timers.next_wake().into_iter().chain(end).min();
+        let next = next.filter(|next| Duration::from_nanos(*next) < age);
+        if let Some(next) = next {
+            self.clock.advance(next);
+        }
+        next.is_some()
     }
 
     /// The time by which timers fire.

@@ -171,13 +171,10 @@ impl Home {
 
     /// There is nothing to do: virtual time jumps to the next deadline. False if there is none, or it is as good as never.
     pub(super) fn jump(&self) -> bool {
-        let deadline = self.next_deadline();
-        match (deadline, &mut *self.base()) {
-            (Some(deadline), Some(base)) if base.age_at(deadline) < NEVER => {
-                base.advance_clock(deadline);
-                true
-            }
-            _ => false,
-        }
+        let end = match self.life() {
+            Life::Stopping { grace_ends } => Some(grace_ends),
+            _ => None,
+        };
+        self.base().as_mut().is_some_and(|base| base.advance_clock(end, NEVER))
     }
 }
