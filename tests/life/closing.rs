@@ -99,6 +99,30 @@ fn the_same_report_for_every_terminated_however_it_is_had() {
 }
 
 #[test]
+fn a_terminated_that_is_dropped_cancels_nothing_and_keeps_no_waker() {
+    rounds(100, |_| {
+        let runtime = parked(Builder::new());
+        let shutdown = runtime.shutdown_handle();
+        let mut stays = shutdown.terminated();
+        let (wakes, waker) = Wakes::new();
+        assert!(poll_with(&mut stays, &waker).is_pending());
+        for _ in 0..3 {
+            let mut goes = shutdown.terminated();
+            let (held, waker) = Wakes::new();
+            assert!(poll_with(&mut goes, &waker).is_pending());
+            drop((goes, waker));
+            assert_eq!(Arc::strong_count(&held), 1, "a waker of what was dropped is kept");
+        }
+        assert!(!shutdown.is_requested());
+        assert_eq!(runtime.spawner().spawn(async { 1 }).wait().unwrap().unwrap(), 1);
+        drop(runtime);
+        assert_eq!(shutdown.terminated().wait().unwrap().cause, Cause::Dropped);
+        until(|| wakes.count() == 1);
+        assert!(poll_with(&mut stays, &waker).is_ready());
+    });
+}
+
+#[test]
 fn a_panicking_destructor_does_not_stop_the_closing() {
     crate::support::quiet_panics();
     rounds(100, |_| {

@@ -148,7 +148,7 @@ fn an_async_fd_dropped_in_the_child_stays_registered_in_the_parent() {
 #[test]
 fn in_a_loop_of_the_childs_a_timer_goes_on_and_a_descriptor_says_whose_it_is() {
     alone(|| {
-        for _ in 0..20 {
+        for at_home in [true, false].repeat(10) {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             let mut fd = Some(AsyncFd::new(ours).unwrap());
             let mut sleep = evbase::time::sleep(Duration::from_millis(1));
@@ -160,7 +160,7 @@ fn in_a_loop_of_the_childs_a_timer_goes_on_and_a_descriptor_says_whose_it_is() {
                     assert!(futures::poll!(&mut sleep).is_pending());
                 })
                 .unwrap();
-            let code = fork(|| {
+            let in_the_child = || {
                 let fd = fd.take().unwrap();
                 let here = Runtime::new().unwrap();
                 here.block_on(async {
@@ -172,7 +172,11 @@ fn in_a_loop_of_the_childs_a_timer_goes_on_and_a_descriptor_says_whose_it_is() {
                     drop(fd.writable().await.unwrap());
                 })
                 .unwrap();
-            });
+            };
+            let code = match at_home {
+                true => fork(in_the_child),
+                false => thread::scope(|scope| scope.spawn(|| fork(in_the_child)).join().unwrap()),
+            };
             assert_eq!(code, 0);
             theirs.write_all(&[9]).unwrap();
             let fd = fd.as_ref().unwrap();
