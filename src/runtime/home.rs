@@ -160,7 +160,7 @@ impl<'a> Driving<'a> {
 impl Drop for Driving<'_> {
     fn drop(&mut self) {
         self.home.driven.set(false);
-        drop(self.home.exact.take());
+        self.home.exact.set(None);
         if let Some(watched) = self.home.watched() {
             watched.loop_ended();
         }
