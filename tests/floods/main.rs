@@ -79,7 +79,7 @@ fn flood<W: FnMut() + Send>(is_bounded: bool, work: impl Fn(&Runtime) -> W + Syn
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let seconds = std::env::var("EVBASE_FLOOD_SECONDS").map_or(1, |text| text.parse().expect("a number of seconds"));
-    alone_within(Duration::from_secs(seconds + 30), || {
+    alone_within(Duration::from_secs(seconds + 70), || {
         let runtime = Builder::new().start("home").unwrap();
         let works: Vec<_> = (0..THREADS).map(|_| work(&runtime)).collect();
         let over = AtomicBool::new(false);
@@ -119,7 +119,7 @@ fn flood<W: FnMut() + Send>(is_bounded: bool, work: impl Fn(&Runtime) -> W + Syn
             let end = runtime.shutdown_handle();
             let stop = Instant::now();
             end.request();
-            let report = end.terminated().wait_timeout(Duration::from_secs(20));
+            let report = end.terminated().wait_timeout(Duration::from_secs(60));
             let took = stop.elapsed();
             over.store(true, Relaxed);
             let report = report.unwrap().expect("it closes under the flood");
