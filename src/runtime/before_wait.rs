@@ -1,7 +1,5 @@
 //! `before_wait` and `after_wait`, of a runtime and of its local spawner.
 
-use std::rc::Rc;
-
 use super::error::RunError;
 use super::home::Home;
 use super::hooks::{Hooks, Wait, WaitHook};
@@ -17,7 +15,7 @@ impl Home {
         self.add_hook(|hooks| hooks.add_after(hook))
     }
 
-    fn add_hook(&self, add: impl FnOnce(&Rc<Hooks>) -> WaitHook) -> Result<WaitHook, RunError> {
+    fn add_hook(&self, add: impl FnOnce(&Hooks) -> WaitHook) -> Result<WaitHook, RunError> {
         if self.shared().is_forked() {
             return Err(RunError::Forked);
         }

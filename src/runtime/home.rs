@@ -38,7 +38,7 @@ pub(crate) struct Home {
     life: Cell<Life>,
     /// The stops that home knows of.
     seen: Cell<Stops>,
-    hooks: Rc<Hooks>,
+    hooks: Hooks,
     /// Of a runtime that is watched.
     watched: Option<Rc<Watched>>,
     /// A loop of this home, or its closing, is on this thread's stack.
@@ -186,7 +186,7 @@ impl Home {
             base: RefCell::new(Some(base)),
             life: Cell::new(Life::Bound),
             seen: Cell::default(),
-            hooks: Rc::default(),
+            hooks: Hooks::default(),
             driven: Cell::new(false),
             woken: RefCell::default(),
             exact: Cell::new(None),
@@ -213,7 +213,7 @@ impl Home {
         self.watched.as_deref()
     }
 
-    pub(super) fn hooks(&self) -> &Rc<Hooks> {
+    pub(super) fn hooks(&self) -> &Hooks {
         &self.hooks
     }
 

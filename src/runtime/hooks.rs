@@ -12,7 +12,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::base::FOREVER;
@@ -51,7 +51,6 @@ impl Wait {
 #[must_use = "the hook is removed when this is dropped"]
 pub struct WaitHook {
     hook: Rc<Hook>,
-    hooks: Weak<Hooks>,
 }
 
 // A hook that panics never runs again.
@@ -60,9 +59,7 @@ impl RefUnwindSafe for WaitHook {}
 
 impl Drop for WaitHook {
     fn drop(&mut self) {
-        if let Some(hooks) = self.hooks.upgrade() {
-            hooks.remove(&self.hook);
-        }
+        self.hook.remove();
     }
 }
 
@@ -86,6 +83,13 @@ struct Hook {
 }
 
 impl Hook {
+    /// It doesn't run any more. Drops what it would run, unless that is running: then that is dropped afterwards.
+    fn remove(&self) {
+        self.removed.set(true);
+        let call = self.call.replace(Call::None);
+        drop(call);
+    }
+
     /// Runs it, unless it was removed; the payload, if it panics.
     fn run(&self, wait: &mut Wait) -> Option<Payload> {
         let mut call = self.call.replace(Call::None);
@@ -110,6 +114,7 @@ impl Hook {
 /// The hooks of a home.
 #[derive(Default)]
 pub(super) struct Hooks {
+    /// Some may have been removed.
     hooks: RefCell<Vec<Rc<Hook>>>,
     /// `before` has run, and `after` hasn't since.
     entered: Cell<bool>,
@@ -121,7 +126,7 @@ pub(super) struct Hooks {
 
 impl Hooks {
     pub(super) fn is_empty(&self) -> bool {
-        self.hooks.borrow().is_empty()
+        self.hooks.borrow().iter().all(|hook| hook.removed.get())
     }
 
     /// Whether home may be outside of its loop now: there are no hooks, or `before` has run.
@@ -138,7 +143,7 @@ impl Hooks {
     pub(super) fn before(&self, now: Instant, timeout: Option<Duration>) -> Option<Duration> {
         self.entered.set(true);
         let mut wait = Wait { timeout };
-        let hooks = self.some(|hook| hook.is_before);
+        let hooks = self.some(true);
         hooks.iter().for_each(|hook| self.run(hook, &mut wait));
         if self.have_panicked() {
             wait.at_most(Duration::ZERO);
@@ -156,7 +161,7 @@ impl Hooks {
             return;
         }
         self.ends.set(None);
-        let hooks = self.some(|hook| !hook.is_before);
+        let hooks = self.some(false);
         let mut wait = Wait { timeout: None };
         hooks.iter().rev().for_each(|hook| self.run(hook, &mut wait));
     }
@@ -171,16 +176,18 @@ impl Hooks {
         self.panic.take()
     }
 
-    fn some(&self, which: impl Fn(&Hook) -> bool) -> Vec<Rc<Hook>> {
-        let hooks = self.hooks.borrow();
-        hooks.iter().filter(|hook| which(hook)).cloned().collect()
+    /// Those that run before the sleep, or after it; forgets those that were removed.
+    fn some(&self, before: bool) -> Vec<Rc<Hook>> {
+        let mut hooks = self.hooks.borrow_mut();
+        hooks.retain(|hook| !hook.removed.get());
+        hooks.iter().filter(|hook| hook.is_before == before).cloned().collect()
     }
 
     fn run(&self, hook: &Rc<Hook>, wait: &mut Wait) {
         let Some(payload) = hook.run(wait) else {
             return;
         };
-        self.remove(hook);
+        hook.remove();
         let later = match &mut *self.panic.borrow_mut() {
             Some(_) => payload,
             none => return *none = Some(payload),
@@ -188,44 +195,30 @@ impl Hooks {
         catch_panic::drop_payload(later);
     }
 
-    pub(super) fn add_before(self: &Rc<Self>, hook: impl FnMut(&mut Wait) + 'static) -> WaitHook {
+    pub(super) fn add_before(&self, hook: impl FnMut(&mut Wait) + 'static) -> WaitHook {
         self.add(true, Call::Before(Box::new(hook)))
     }
 
-    pub(super) fn add_after(self: &Rc<Self>, hook: impl FnMut() + 'static) -> WaitHook {
+    pub(super) fn add_after(&self, hook: impl FnMut() + 'static) -> WaitHook {
         self.add(false, Call::After(Box::new(hook)))
     }
 
-    fn add(self: &Rc<Self>, is_before: bool, call: Call) -> WaitHook {
+    fn add(&self, is_before: bool, call: Call) -> WaitHook {
         let hook = Rc::new(Hook {
             is_before,
             removed: Cell::new(false),
             call: RefCell::new(call),
         });
-        self.hooks.borrow_mut().push(hook.clone());
-        WaitHook {
-            hook,
-            hooks: Rc::downgrade(self),
-        }
-    }
-
-    /// Removes a hook, which may be running, and drops it if it isn't.
-    fn remove(&self, hook: &Rc<Hook>) {
-        hook.removed.set(true);
         let mut hooks = self.hooks.borrow_mut();
-        let at = hooks.iter().position(|other| Rc::ptr_eq(other, hook));
-        let removed = at.map(|at| hooks.remove(at));
-        drop(hooks);
-        let call = hook.call.replace(Call::None);
-        drop((call, removed));
+        hooks.retain(|hook| !hook.removed.get());
+        hooks.push(hook.clone());
+        WaitHook { hook }
     }
 
     /// Home closes: drops all hooks; their destructors may not panic out of here.
     pub(super) fn clear(&self) {
         for hook in self.hooks.take() {
-            hook.removed.set(true);
-            let call = hook.call.replace(Call::None);
-            catch_panic::run(|| drop(call));
+            catch_panic::run(|| hook.remove());
         }
         if let Some(payload) = self.take_panic() {
             catch_panic::drop_payload(payload);
