@@ -6,7 +6,7 @@ use std::fmt;
 use std::os::fd::RawFd;
 use std::panic::Location;
 use std::ptr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::base::Interest;
 use crate::executor::{Priority, TaskId, TaskState};
@@ -30,6 +30,8 @@ pub struct Dump {
     pub timers: usize,
     /// When the runtime will next have something to do by itself.
     pub next_deadline: Option<Instant>,
+    /// When it was made, by the runtime's clock, which may be a virtual one.
+    pub(crate) made: Instant,
 }
 
 /// A task in a [`Dump`].
@@ -86,7 +88,7 @@ impl fmt::Display for Dump {
             self.timers
         )?;
         if let Some(deadline) = self.next_deadline {
-            write!(f, "; next deadline in {:.1?}", until(deadline))?;
+            write!(f, "; next deadline in {:.1?}", left(deadline, self.made))?;
         }
         writeln!(f)?;
         // A type's name is mostly at one address: to compare addresses is quicker, and names are compared once a group.
@@ -115,7 +117,8 @@ impl fmt::Display for Dump {
             for task in &group.examples {
                 let mut said = Vec::new();
                 said.extend(task.name.as_ref().map(|name| format!("\"{name}\"")));
-                said.extend(task.waits.iter().take(EXAMPLES).map(WaitsFor::to_string));
+                let waits = task.waits.iter().take(EXAMPLES);
+                said.extend(waits.map(|waits| waits.text(self.made)));
                 said.extend(task.location.map(|location| format!("spawned at {location}")));
                 if !said.is_empty() {
                     writeln!(f, "          - {}", said.join(", "))?;
@@ -161,8 +164,8 @@ impl<'a> Group<'a> {
     }
 }
 
-fn until(deadline: Instant) -> std::time::Duration {
-    deadline.saturating_duration_since(Instant::now())
+fn left(deadline: Instant, now: Instant) -> Duration {
+    deadline.saturating_duration_since(now)
 }
 
 impl WaitsFor {
@@ -174,14 +177,18 @@ impl WaitsFor {
         };
         (Kind::of(self), number)
     }
+
+    fn text(&self, now: Instant) -> String {
+        match self {
+            Self::Fd { fd, interest } => format!("descriptor {fd} ({})", Kind::of_interest(*interest)),
+            Self::Timer { deadline } => format!("timer in {:.1?}", left(*deadline, now)),
+        }
+    }
 }
 
 impl fmt::Display for WaitsFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fd { fd, interest } => write!(f, "descriptor {fd} ({})", Kind::of_interest(*interest)),
-            Self::Timer { deadline } => write!(f, "timer in {:.1?}", until(*deadline)),
-        }
+        f.write_str(&self.text(Instant::now()))
     }
 }
 

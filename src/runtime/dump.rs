@@ -66,6 +66,7 @@ impl Home {
             sources,
             timers,
             next_deadline: self.next_deadline(),
+            made: self.now(),
         }
     }
 }

@@ -8,9 +8,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use evbase::io::AsyncFd;
-use evbase::time::{Sleep, sleep_until, timeout};
+use evbase::time::{Sleep, sleep, sleep_until, timeout};
 use evbase::{
-    Builder, Dump, LocalSpawner, Priority, RunError, Runtime, TaskDump, TaskState, WaitsFor, task, yield_now,
+    Builder, Dump, LocalSpawner, Priority, RunError, Runtime, TaskDump, TaskState, WaitsFor, spawn_local, task,
+    yield_now,
 };
 
 use crate::support::{once_undisturbed, poll_here, watched};
@@ -313,4 +314,22 @@ fn it_runs_no_user_code() {
         assert_eq!((dump.tasks.len(), dump.timers, polls.get()), (1, 1, 0));
         assert_eq!(done.load(std::sync::atomic::Ordering::SeqCst), 0);
     });
+}
+
+#[test]
+fn what_is_left_of_a_timer_is_told_in_the_time_of_the_runtime() {
+    let runtime = Builder::new().paused().build().unwrap();
+    let text = runtime.block_on(async {
+        let naps = [3600, 7200].map(|seconds| spawn_local(sleep(Duration::from_secs(seconds))));
+        sleep(Duration::from_secs(3000)).await;
+        let dump = LocalSpawner::current().dump().unwrap().to_string();
+        drop(naps);
+        dump
+    });
+    let text = text.unwrap();
+    assert!(text.contains("next deadline in 600.0s"), "{text}");
+    assert!(
+        text.contains("timer in 600.0s") && text.contains("timer in 4200.0s"),
+        "{text}"
+    );
 }
