@@ -37,7 +37,7 @@ pub(super) fn with<R>(inbox: *const Inbox, f: impl FnOnce(&Executor) -> R) -> Op
     if current.inbox != inbox {
         return None;
     }
-    // SAFETY: `set` was called on this thread, with an executor that stays until `set` is called again. `f` doesn't do that:
-    // the callers' closures run no user code.
+    // SAFETY: `set` was called on this thread, with an executor that stays until `set` is called again. `f` doesn't do that: the
+    // callers' closures run no user code, but for an observer when a task is spawned; and who spawns keeps the executor meanwhile.
     Some(f(unsafe { &*current.executor }))
 }

@@ -46,7 +46,7 @@ pub(super) struct Node {
     /// How to deliver the message. A raw pointer, since it is also one to the larger vtable of a task, whose first field
     /// this is.
     pub(super) vtable: *const NodeVtable,
-    /// Belongs to whoever has the [`Message`].
+    /// Belongs to whoever has the [`Message`]; in a free block, to the list that has it.
     next: UnsafeCell<*mut Node>,
 }
 

@@ -68,8 +68,8 @@ impl LocalTask {
     }
 
     fn local(&self) -> &Local {
-        // SAFETY: this is home: `self` is not `Send`. COMPLETE is set by `complete`, which gives the `LocalTask` away, and what
-        // others do with a task that is `Done` or `Failed` changes nothing.
+        // SAFETY: this is home: `self` is not `Send`. COMPLETE is set by `complete`, which gives the `LocalTask` away; what
+        // others do with a task that is `Done` or `Failed`, and home that has found one by its waker, changes nothing: all read.
         unsafe { self.task.local() }
     }
 
@@ -98,7 +98,7 @@ impl LocalTask {
         self.local().slot()
     }
 
-    /// A new task has got its slot in the table; the caller puts it into the ready queue.
+    /// A new task has got its slot in the table; the caller puts it into the ready queue, or cancels it.
     pub(super) fn queue_first(&self, slot: u32) {
         debug_assert!(self.local().is(Run::Idle));
         self.local().set_queued(slot);

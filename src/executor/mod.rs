@@ -624,7 +624,7 @@ impl Executor {
 }
 
 /// Makes a task, on any thread: at home it is queued, else sent home. The future comes back if the runtime accepts no work any
-/// more.
+/// more. If the executor has a watch, the caller keeps the executor of the loop that this thread is in: the watch runs user code.
 pub(crate) fn spawn<F>(inbox: &Arc<Inbox>, future: F, origin: Origin) -> Result<JoinHandle<F::Output>, F>
 where
     F: Future + Send + 'static,

@@ -8,7 +8,8 @@
 //!
 //! 1. Whoever uses a task holds a reference ([`TaskRef`](super::task_ref::TaskRef)), or knows of one that stays meanwhile.
 //! 2. `local` and the stage are home's ([`LocalTask`](super::local_task::LocalTask)), until COMPLETE (see `state.rs`). From then on
-//!    they are the join handle's if there is one: it reads `local`, which home doesn't change any more, and takes the output.
+//!    they are the join handle's if there is one: it takes the output, and reads `local`, as home may still do, which doesn't change it
+//!    any more.
 //! 3. `local` says what the stage holds: the future, unless it is `Done` (then the output) or `Failed` (the failure).
 //! 4. Dropping the last reference frees memory and runs no destructor: the stage is empty by then.
 

@@ -203,7 +203,7 @@ fn the_ready_queue_is_first_in_first_out_whatever_comes_in_between() {
             } else if step < 4 {
                 assert!(ready.as_mut_slice().iter().eq(&model));
             } else if step < pushes {
-                let task = NonNull::without_provenance(std::num::NonZero::new(16 * (n + 1)).unwrap());
+                let task = NonNull::new(std::ptr::without_provenance_mut(16 * (n + 1))).unwrap();
                 ready.push(task);
                 model.push_back(task);
             } else {

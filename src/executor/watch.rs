@@ -37,7 +37,7 @@ pub enum End {
     Panicked,
 }
 
-/// What is told of tasks, at home; implemented by the runtime. No borrow of the executor lasts through a call.
+/// What is told of tasks, at home; implemented by `observe::Watched`. No borrow of the executor lasts through a call.
 pub(crate) trait Watch {
     /// Where the task comes from that will be accepted under that id.
     fn comes_from(&self, id: TaskId, location: &'static Location<'static>);

@@ -186,6 +186,7 @@ impl WaitsFor {
     }
 }
 
+/// What is left of a timer is told in real time; the [`Dump`] as a whole tells it in the time of its runtime.
 impl fmt::Display for WaitsFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text(Instant::now()))

@@ -264,7 +264,7 @@ impl Builder {
     ///
     /// The calls come on the thread `evbase-watch`, of which there is one a process, and only while there is a runtime with this
     /// setting. It isn't woken while all homes sleep. It costs home a look at the clock for each poll, and a futex call at most
-    /// each half of the limit.
+    /// each half of the limit. A limit of zero is an error of [`build`](Builder::build).
     ///
     /// # Examples
     ///
@@ -315,8 +315,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for an event interval of zero; what the operating system says when there are no descriptors or memory
-    /// left.
+    /// `InvalidInput` for an event interval of zero, or a limit of zero for stalls; what the operating system says when there are no
+    /// descriptors or memory left, or with `on_stall` when it can't make the thread.
     ///
     /// # Examples
     ///

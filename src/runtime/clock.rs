@@ -120,7 +120,7 @@ impl Drop for Hold {
         // Release: home, which sees that there is none left, finds the messages that were sent before.
         if shared.holds.fetch_sub(1, Release) == 1 {
             // Home may be asleep, since time could not jump.
-            shared.at_home(|_| {});
+            shared.at_home(|home| home.executor().rouse());
         }
     }
 }

@@ -297,8 +297,17 @@ impl Home {
         let is_busy = !alarmed || has_more || !self.hooks.are_settled();
         let seen = self.seen.get();
         let is_busy = is_busy || self.end_is_due(seen, false);
-        let jumps = || self.may_jump() && !self.executor.has_work() && self.jump();
-        self.executor.settle(seen, is_busy || jumps());
+        let may_jump = self.may_jump();
+        self.executor.settle(seen, is_busy);
+        if may_jump && self.executor.is_asleep() {
+            // As in `look_and_jump`: only if neither the kernel nor the inbox has anything. The look takes the edge of the notify fd,
+            // and all events, which nobody would see any more: the host is told of whatever there is.
+            let has_events = self.base().as_mut().map(Base::has_events);
+            let has_nothing = matches!(has_events, Some(Ok(false))) && self.executor.is_asleep();
+            if !has_nothing || self.jump() {
+                self.executor.tell_host();
+            }
+        }
     }
 
     /// Runs the loop. Other loops may be on this thread's stack, but none of this home.
@@ -367,7 +376,7 @@ impl Home {
         let has_more = || self.executor.has_work() || self.base().as_ref().is_some_and(Base::may_have_more);
         if !has_more() && self.shared.is_embedded() && !self.hooks.is_empty() {
             // The host's wait comes now. This is undone by the next call that drives.
-            self.hooks.before(self.now(), self.time_to_sleep(self.grace_left()));
+            self.hooks.before(self.now(), self.time_to_sleep(self.grace_timeout()));
             self.leave_by_panic();
             if self.shared.is_forked() {
                 return Err(RunError::Forked);
@@ -379,6 +388,10 @@ impl Home {
 
     /// How long home may sleep if nothing happens.
     fn time_to_sleep(&self, timeout: Option<Duration>) -> Option<Duration> {
+        // Virtual time that is held comes to no deadline.
+        if self.shared.settings.paused && !self.may_jump() {
+            return timeout;
+        }
         earlier(timeout, self.next_deadline().map(|deadline| self.time_until(deadline)))
     }
 

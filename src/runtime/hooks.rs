@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Invariants: each pass of `before` is followed by one of `after`, whatever the hooks do; no hook runs under a borrow; a hook that
-//! has panicked doesn't run again, and its panic leaves the driving call.
+//! has panicked doesn't run again, and its panic leaves the call that drives this runtime, but no drop and no call about another one.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};

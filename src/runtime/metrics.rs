@@ -48,7 +48,8 @@ pub struct Metrics {
     pub messages: u64,
     /// Looks at the kernel that found the notify descriptor used.
     pub notified: u64,
-    /// Polls that ended because the task had used its budget: see [`Builder`](crate::Builder).
+    /// Polls that ended because the task had used its budget: a future of this crate that is ready spends one of 128 units a poll, and
+    /// with none left is pending once, so that others get their turn.
     pub forced_yields: u64,
     /// Ready tasks after the last pass.
     pub ready: u64,

@@ -42,6 +42,7 @@ use crate::executor::{JoinHandle, Large, Origin, Priority, Root, catch_panic, is
 /// | this one, inside a task of the runtime | the loop closes after that poll |
 /// | this one, outside of the loop | closes before `drop` returns, grace period included |
 /// | another one, in the loop or a blocking wait of another runtime | home is woken, and closes: without a grace period in that loop, with it in a wait |
+/// | another one, embedded in a loop by [`Embedded`](crate::Embedded) | the host's turns run the grace period, and close |
 /// | another one, doing something else | home closes when it next makes, drives or drops a runtime, enters a loop or a wait of evbase's, polls the [`Terminated`], or exits |
 /// | in a task that never returns | nothing can close: the drop returns, [`Terminated`] stays pending |
 /// | exiting from inside a task (`process::exit`) | nothing is dropped or closed; the process ends |

@@ -183,6 +183,8 @@ impl Spawner {
         if self.shared.is_forked() {
             return Err(SpawnError::new(SpawnErrorKind::Forked, future));
         }
+        // At home an observer is told of the task, and may close the runtime: home stays meanwhile.
+        let _home = self.shared.inbox().is_watched().then(context::current);
         to(self.shared.inbox(), future, origin).or_else(|future| self.give_in_grace(future, origin))
     }
 

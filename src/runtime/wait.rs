@@ -20,7 +20,7 @@ use super::shared::Shared;
 use super::shutdown::Terminated;
 use super::standing::Standing;
 use crate::base::fork;
-use crate::executor::{JoinError, JoinHandle};
+use crate::executor::{JoinError, JoinHandle, catch_panic};
 use crate::sync;
 
 impl<T> JoinHandle<T> {
@@ -171,7 +171,8 @@ fn block_on<F: Future + Unpin>(future: &mut F, deadline: Option<Instant>) -> Res
                 deadline,
                 ..Goal::default()
             };
-            if let Ok(Exit::TimedOut) = home.drive(goal) {
+            // A panic is that of another runtime's hook, and is not for this call; the hook is gone, and this is tried again.
+            if let Some(Ok(Exit::TimedOut)) = catch_panic::run(|| home.drive(goal)) {
                 return Ok(None);
             }
             continue;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use evbase::io::AsyncFd;
 use evbase::time::sleep;
-use evbase::{Builder, Embedded, RunError, Runtime, yield_now};
+use evbase::{Builder, Embedded, RunError, Runtime, time, yield_now};
 
 use crate::scenarios::is_readable;
 use crate::support::{Random, alone, fork, limit_descriptors, open_descriptors};
@@ -586,5 +586,63 @@ fn the_next_deadline_is_that_of_a_timer_or_the_end_of_the_grace_period() {
         assert!(next >= timer && next < end);
         runtime.shutdown_handle().request_now();
         assert!(embedded.turn().unwrap().closed);
+    });
+}
+
+#[test]
+fn a_hold_that_goes_at_home_between_two_turns_lets_time_jump() {
+    watched(|| {
+        let runtime = Builder::new().paused().build().unwrap();
+        let embedded = runtime.embed().unwrap();
+        let held = Rc::new(Cell::new(None));
+        let holder = held.clone();
+        let task = runtime
+            .spawn_local(async move {
+                holder.set(Some(time::hold()));
+                sleep(Duration::from_secs(3600)).await;
+            })
+            .unwrap();
+        while is_readable(&embedded) {
+            embedded.turn().unwrap();
+        }
+        assert!(!task.is_finished());
+        drop(held.take());
+        while !task.is_finished() {
+            assert!(is_readable(&embedded), "the host hears of it");
+            embedded.turn().unwrap();
+        }
+    });
+}
+
+#[test]
+fn time_does_not_jump_over_what_a_turn_has_brought_about() {
+    watched(|| {
+        let runtime = Builder::new().paused().build().unwrap();
+        let embedded = runtime.embed().unwrap();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let far = runtime.spawn_local(sleep(Duration::from_secs(3600))).unwrap();
+        let reader = runtime
+            .spawn_local(async move {
+                let start = time::now();
+                let fd = AsyncFd::new(ours).unwrap();
+                let n = fd.read_with(|mut socket| socket.read(&mut [0; 8])).await.unwrap();
+                (n, time::now() - start)
+            })
+            .unwrap();
+        let writer = runtime
+            .spawn_local(async move {
+                yield_now().await;
+                theirs.write_all(b"hello").unwrap();
+                theirs
+            })
+            .unwrap();
+        while !reader.is_finished() {
+            assert!(is_readable(&embedded));
+            embedded.turn().unwrap();
+        }
+        let read = runtime.block_on(reader).unwrap().unwrap();
+        assert_eq!(read, (5, Duration::ZERO));
+        drop((far, writer));
     });
 }

@@ -274,7 +274,18 @@ fn a_close_is_done_whatever_the_hooks_do_and_after_what_ran_before() {
             thread::spawn(move || drop(runtime)).join().unwrap();
             drop(Runtime::new().unwrap());
         };
-        for close in [here, in_passing] {
+        // A wait for something else is under way.
+        let in_a_wait: Close = |runtime| {
+            let elsewhere = Builder::new().start("elsewhere").unwrap();
+            let task = elsewhere.spawner().spawn(sleep(Duration::from_millis(30)));
+            let dropper = thread::spawn(move || {
+                thread::sleep(Duration::from_millis(5));
+                drop(runtime);
+            });
+            task.wait().unwrap().unwrap();
+            dropper.join().unwrap();
+        };
+        for close in [here, in_passing, in_a_wait] {
             for panics_before in [true, false] {
                 let runtime = Builder::new().grace(Duration::from_secs(3600)).build().unwrap();
                 let log = Log::default();

@@ -169,10 +169,14 @@ fn while_it_is_held_home_sleeps_however_near_the_next_deadline_is() {
         sleep(Duration::from_micros(1)).await;
         thread.join().unwrap();
     };
-    // In its loop.
-    let runtime = paused();
-    runtime.block_on(sleeps()).unwrap();
-    assert!(runtime.metrics().turns < 10, "{:?}", runtime.metrics());
+    // In its loop, also if hooks ask how long it will sleep.
+    for has_hook in [false, true] {
+        let runtime = paused();
+        let hook = has_hook.then(|| runtime.before_wait(|_| {}).unwrap());
+        runtime.block_on(sleeps()).unwrap();
+        assert!(runtime.metrics().turns < 10, "{:?}", runtime.metrics());
+        drop(hook);
+    }
     // In a host's.
     let runtime = paused();
     let embedded = runtime.embed().unwrap();

@@ -1,11 +1,15 @@
 //! An observer is told of each task, in order, at home.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 
-use evbase::{AbortHandle, Builder, End, Observer, Priority, TaskId, TaskInfo, spawn_local, task, yield_now};
+use evbase::{
+    AbortHandle, Builder, End, EnterGuard, Observer, Priority, Runtime, Shutdown, TaskId, TaskInfo, spawn_local, task,
+    yield_now,
+};
 
 use crate::support::{rounds, watched};
 
@@ -269,5 +273,44 @@ fn the_runtimes_of_a_cloned_builder_share_it() {
                 .count(),
             3
         );
+    });
+}
+
+/// Ends the runtime, and leaves its context, when it is told of a task.
+struct EndsIt(Shutdown);
+
+thread_local! {
+    static ENTERED: RefCell<Option<EnterGuard<'static>>> = const { RefCell::new(None) };
+}
+
+impl Observer for EndsIt {
+    fn spawned(&mut self, _: &TaskInfo) {
+        drop(ENTERED.take());
+        self.0.request();
+        // This is home, outside of the loop: it closes here, and would be gone.
+        self.0.terminated().wait().unwrap();
+    }
+}
+
+#[test]
+fn one_that_ends_the_runtime_when_it_is_told_of_a_task_ends_that_task() {
+    rounds(100, |_| {
+        // The observer needs the handle of a runtime that isn't there yet.
+        let late: Arc<Mutex<Option<EndsIt>>> = Arc::default();
+        struct Late(Arc<Mutex<Option<EndsIt>>>);
+        impl Observer for Late {
+            fn spawned(&mut self, task: &TaskInfo) {
+                let ends_it = self.0.lock().unwrap().take();
+                if let Some(mut ends_it) = ends_it {
+                    ends_it.spawned(task);
+                }
+            }
+        }
+        let runtime = Builder::new().observe(Late(late.clone())).build().unwrap();
+        *late.lock().unwrap() = Some(EndsIt(runtime.shutdown_handle()));
+        let runtime: &'static Runtime = Box::leak(Box::new(runtime));
+        ENTERED.set(Some(runtime.enter().unwrap()));
+        let task = runtime.spawner().spawn(async {});
+        assert!(task.wait().unwrap().unwrap_err().is_cancelled());
     });
 }
