@@ -73,7 +73,7 @@ async fn unless<F: Future>(stop: &mut Requested, future: F) -> Option<F::Output>
 
 fn terminate(child: &Child) {
     if let Some(pid) = child.id() {
-        // SAFETY: takes no pointer. Nobody has reaped the child, so the number is still its own.
-        unsafe { libc::kill(pid.cast_signed(), libc::SIGTERM) };
+        // SAFETY: takes no pointer. Nobody has reaped the child, so the number is still its own. To the whole group that it leads.
+        unsafe { libc::kill(-pid.cast_signed(), libc::SIGTERM) };
     }
 }

@@ -1,4 +1,6 @@
 //! Dropping a runtime from a foreign thread: the drop returns at once, and home frees everything.
+//!
+//! Run it with `cargo run --example foreign_drop`.
 
 use std::future::pending;
 use std::rc::Rc;
@@ -20,8 +22,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runtime = Builder::new().start("home")?;
     runtime.spawner().spawn_with(|| async {
         let resource = Resource(Rc::new("a resource".to_owned()));
-        // Keeps it for ever, and the loop asleep.
+        // At home as well: its count is not atomic.
         let _second_owner = resource.0.clone();
+        // Keeps the other one for ever, and the loop asleep.
         evbase::spawn_local(async move {
             let _resource = resource;
             pending::<()>().await

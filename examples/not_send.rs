@@ -1,4 +1,6 @@
 //! Futures that are not `Send`, from other threads: a closure travels, the future that it makes stays at home.
+//!
+//! Run it with `cargo run --example not_send`.
 
 use std::cell::RefCell;
 use std::rc::Rc;

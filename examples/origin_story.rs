@@ -2,6 +2,8 @@
 //!
 //! With libevent, B may hang in `close(kq)` while A sits in its wait for ever, or the memory goes under A. Here B may do
 //! what it likes: all of it is a message to A, which does the work.
+//!
+//! Run it with `cargo run --example origin_story`.
 
 use std::future::pending;
 use std::os::unix::net::UnixStream;
@@ -39,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("the watch: {}", watch.wait()?.unwrap_err());
 
     // event_base_loopbreak: never lost, even if the loop hasn't started.
-    shutdown.request();
+    shutdown.request_now();
 
     // event_base_free: doesn't block, and frees nothing here.
     let terminated = runtime.shutdown();

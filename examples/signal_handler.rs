@@ -1,6 +1,8 @@
 //! A raw signal handler that ends the loop: `Shutdown::request` is async-signal-safe.
 //!
 //! Most programs use `Shutdown::on_signals` instead; this is for those with handlers of their own.
+//!
+//! Run it with `cargo run --example signal_handler`.
 
 use std::sync::OnceLock;
 use std::time::Duration;

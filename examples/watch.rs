@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use evbase::{Builder, LocalSpawner, task, time, yield_now};
+use evbase::{Builder, task, time, yield_now};
 
 /// The bug to be found: it blocks the loop.
 async fn blocks() {
@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     runtime.block_on(time::sleep(Duration::from_secs(1)))?;
 
-    println!("\n{}", runtime.block_on(async { LocalSpawner::current().dump() })??);
+    println!("\n{}", runtime.dump()?);
     let metrics = runtime.metrics();
     println!("busy {:.0?}, waited {:.0?}", metrics.busy, metrics.waited);
     println!("polls:\n{}", metrics.poll_times);

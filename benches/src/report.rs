@@ -277,10 +277,24 @@ fn machine() -> String {
             |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
         )
     };
-    let cpu = file("/proc/cpuinfo")
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
-        .map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned());
+    let cpuinfo = file("/proc/cpuinfo");
+    let of_cpu = |key: &str| {
+        let value = |line: &str| {
+            Some(
+                line.strip_prefix(key)?
+                    .trim_start()
+                    .strip_prefix(':')?
+                    .trim()
+                    .to_owned(),
+            )
+        };
+        cpuinfo.lines().find_map(value)
+    };
+    let cpu = match (of_cpu("model name"), of_cpu("cpu family"), of_cpu("model")) {
+        // A virtual machine may not say which one it is.
+        (Some(name), Some(family), Some(model)) => format!("{name}, family {family}, model {model}"),
+        (name, ..) => name.unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+    };
     let versions: Vec<_> = PEER_CRATES
         .iter()
         .map(|name| format!("{name} {}", locked_version(name).unwrap_or("?")))
@@ -291,7 +305,8 @@ fn machine() -> String {
         "| | |\n|---|---|\n| date | {} |\n| kernel | Linux {} |\n| CPU | {} x {cpu} |\n| load afterwards | {} |\n| compiler | {}, \
          thin LTO, one codegen unit |\n| evbase | {} |\n| peers | {} |\n",
         said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
-        file("/proc/sys/kernel/osrelease"),
+        // What comes after the version is the builder's.
+        file("/proc/sys/kernel/osrelease").split('-').next().unwrap_or("?"),
         crate::measure::cores().len(),
         file("/proc/loadavg"),
         env!("RUSTC_VERSION"),

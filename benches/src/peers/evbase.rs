@@ -12,16 +12,12 @@ use super::{Datagrams, Foreign, Peer, Sockets, Timers, datagram, futures_stream}
 #[derive(Clone, Copy)]
 pub struct Evbase;
 
-impl Evbase {
-    /// As `Peer::run`, on a runtime with settings of its own.
-    pub fn run_on<T: 'static, F: Future<Output = T> + 'static>(runtime: Runtime, main: impl FnOnce(Self) -> F) -> T {
-        runtime.block_on(main(Evbase)).expect("nobody stops it")
-    }
-}
-
 impl Peer for Evbase {
     fn run<T: 'static, F: Future<Output = T> + 'static>(main: impl FnOnce(Self) -> F) -> T {
-        Self::run_on(Runtime::new().expect("a runtime"), main)
+        Runtime::new()
+            .expect("a runtime")
+            .block_on(main(Evbase))
+            .expect("nobody stops it")
     }
 
     type Join<T: 'static> = JoinHandle<T>;

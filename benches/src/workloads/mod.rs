@@ -196,8 +196,8 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "precision",
         what: "A task sleeps 200 us, 1,000 times, one after the other: the median of what each took longer. libevent with \
-               its flag for precise timers; libuv counts in milliseconds. raw: `epoll_pwait2`. `precision-slack`: the \
-               same with a timer slack of 1 ns instead of the kernel's 50 us (evbase: `Builder::timer_slack`).",
+               its flag for precise timers; libuv counts in milliseconds. raw: `epoll_pwait2`. `precision-slack`: raw \
+               with a timer slack of 1 ns instead of the kernel's 50 us, which evbase sets by itself.",
         figures: &[figure("us", "us late")],
         peers: REACTORS_C_AND_RAW,
         members: &[member("precision", "200 us sleep", |name| {
@@ -209,7 +209,7 @@ pub const FAMILIES: &[Family] = &[
         name: "precision-slack",
         what: "",
         figures: &[figure("us", "us late")],
-        peers: &[Evbase, Raw],
+        peers: &[Raw],
         members: &[member("precision-slack", "200 us sleep, 1 ns slack", |name| {
             timers::precision(name, true)
         })],

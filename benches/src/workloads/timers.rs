@@ -104,7 +104,7 @@ async fn fire_in_tasks<P: Timers>(peer: P, near: Vec<u64>) -> Duration {
 const SLEEPS: usize = 1_000;
 const SLEEP: Duration = Duration::from_micros(200);
 
-/// Median overshoot; `exact`: with a timer slack of 1 ns.
+/// Median overshoot; `exact`: with a timer slack of 1 ns, for raw.
 pub fn precision(name: Name, exact: bool) -> Cell {
     let mut overshoots = match name {
         Name::Libevent | Name::Libuv => {
@@ -120,10 +120,6 @@ pub fn precision(name: Name, exact: bool) -> Cell {
             }
             let mut epoll = Epoll::new();
             overshoots(|| assert_eq!(epoll.wait(Some(SLEEP.as_nanos() as u64)).count(), 0))
-        }
-        Name::Evbase if exact => {
-            let runtime = evbase::Runtime::builder().timer_slack(Duration::from_nanos(1)).build();
-            Evbase::run_on(runtime.expect("a runtime"), overshoots_in_task)
         }
         name => with_reactor!(name, P => P::run(overshoots_in_task)),
     };
