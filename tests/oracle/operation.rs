@@ -50,7 +50,15 @@ fn try_perform(world: &Arc<World>, op: &Op, place: Place) {
             world.check(!refused || world.is_stopped(), || {
                 "refused by a runtime that isn't stopped".into()
             });
-            world.check(refused || !stopped || place != Place::Abroad, || {
+            // Home is welcome in the grace period, whoever that is.
+            let is_home = || {
+                let runtime = lock(&world.runtime);
+                let home = runtime
+                    .as_ref()
+                    .map_or(world.home.get().copied(), |runtime| runtime.home());
+                home.is_none_or(|home| home == thread::current().id())
+            };
+            world.check(refused || !stopped || place != Place::Abroad || is_home(), || {
                 "accepted from abroad after the stop".into()
             });
             if let (Some(task), Some(slot)) = (spawned, keep) {
