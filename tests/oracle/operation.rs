@@ -52,11 +52,12 @@ fn try_perform(world: &Arc<World>, op: &Op, place: Place) {
             });
             // Home is welcome in the grace period, whoever that is.
             let is_home = || {
-                let runtime = lock(&world.runtime);
-                let home = runtime
-                    .as_ref()
-                    .map_or(world.home.get().copied(), |runtime| runtime.home());
-                home.is_none_or(|home| home == thread::current().id())
+                let here = thread::current().id();
+                match &*lock(&world.runtime) {
+                    Some(runtime) => runtime.home() == Some(here),
+                    // It was dropped; where it was at home may not be known.
+                    None => world.home.get().is_none_or(|home| *home == here),
+                }
             };
             world.check(refused || !stopped || place != Place::Abroad || is_home(), || {
                 "accepted from abroad after the stop".into()
