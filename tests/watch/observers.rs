@@ -308,9 +308,14 @@ fn one_that_ends_the_runtime_when_it_is_told_of_a_task_ends_that_task() {
         }
         let runtime = Builder::new().observe(Late(late.clone())).build().unwrap();
         *late.lock().unwrap() = Some(EndsIt(runtime.shutdown_handle()));
-        let runtime: &'static Runtime = Box::leak(Box::new(runtime));
+        let boxed = Box::into_raw(Box::new(runtime));
+        // SAFETY: it is freed below, when the guard, which alone needs it to be static, is gone.
+        let runtime: &'static Runtime = unsafe { &*boxed };
         ENTERED.set(Some(runtime.enter().unwrap()));
         let task = runtime.spawner().spawn(async {});
         assert!(task.wait().unwrap().unwrap_err().is_cancelled());
+        assert!(ENTERED.take().is_none());
+        // SAFETY: as above; and it was made by `into_raw`.
+        drop(unsafe { Box::from_raw(boxed) });
     });
 }
