@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Cell, one};
 use crate::measure::{Batches, batches, quantile, scattered, thread_cpu};
 use crate::peers::raw::Epoll;
-use crate::peers::{Evbase, Library, Name, Timers, with_reactor};
+use crate::peers::{Library, Name, Timers, with_reactor};
 
 // ---- Churn: create, poll once, drop ----
 
