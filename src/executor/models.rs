@@ -309,6 +309,15 @@ fn embedded() -> (Home, Arc<Inbox>, Arc<AtomicUsize>) {
 }
 
 impl Home {
+    /// Spawns a task that counts that it has run.
+    fn spawn_counted(&self, count: &Arc<AtomicUsize>) {
+        let count = count.clone();
+        let task = async move {
+            count.fetch_add(1, Relaxed);
+        };
+        drop(self.executor.spawn_local(task, Origin::here(Priority::Normal)));
+    }
+
     /// What a host does: it waits for the notify fd, and turns. Between two turns it calls `meanwhile`. Returns the turns.
     /// (As `runtime::home` does it: `turn`, and `settle` when a turn has ended.)
     fn host(&self, mut meanwhile: impl FnMut(), mut done: impl FnMut(Stops) -> bool) -> usize {
@@ -379,15 +388,7 @@ fn what_home_does_between_turns_tells_its_host() {
         let (home, _, writes) = embedded();
         let ran = Arc::new(AtomicUsize::new(0));
         let mut to_spawn = 2;
-        let spawns = || {
-            for _ in 0..std::mem::take(&mut to_spawn) {
-                let ran = ran.clone();
-                let task = async move {
-                    ran.fetch_add(1, Relaxed);
-                };
-                drop(home.executor.spawn_local(task, Origin::here(Priority::Normal)));
-            }
-        };
+        let spawns = || (0..std::mem::take(&mut to_spawn)).for_each(|_| home.spawn_counted(&ran));
         let turns = home.host(spawns, |_| ran.load(Relaxed) == 2);
         assert_eq!((turns, writes.load(Relaxed)), (2, 2));
         home.close();
@@ -406,15 +407,7 @@ fn what_home_does_between_turns_tells_its_host_once() {
             thread::spawn(move || send_counted(&inbox, &delivered))
         };
         let mut to_spawn = 2;
-        let spawns = || {
-            for _ in 0..std::mem::take(&mut to_spawn) {
-                let ran = ran.clone();
-                let task = async move {
-                    ran.fetch_add(1, Relaxed);
-                };
-                drop(home.executor.spawn_local(task, Origin::here(Priority::Normal)));
-            }
-        };
+        let spawns = || (0..std::mem::take(&mut to_spawn)).for_each(|_| home.spawn_counted(&ran));
         let turns = home.host(spawns, |_| delivered.load(Relaxed) + ran.load(Relaxed) == 3);
         pusher.join().unwrap();
         let writes = writes.load(Relaxed);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Relaxed, Orderi
 use std::time::{Duration, Instant};
 
 use super::context;
-use super::home::{Home, Life};
+use super::home::Home;
 use super::shared::Shared;
 use crate::base::FOREVER;
 
@@ -158,10 +158,7 @@ impl Home {
     /// The first deadline of a timer, or the end of the grace period.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let timer = self.base().as_mut().and_then(|base| base.next_deadline());
-        match self.life() {
-            Life::Stopping { grace_ends } => Some(timer.map_or(grace_ends, |timer| timer.min(grace_ends))),
-            _ => timer,
-        }
+        timer.into_iter().chain(self.grace_end()).min()
     }
 
     /// Whether virtual time may jump, if there is nothing to do. Asked before home looks for messages: see `Hold`.
@@ -171,10 +168,7 @@ impl Home {
 
     /// There is nothing to do: virtual time jumps to the next deadline. False if there is none, or it is as good as never.
     pub(super) fn jump(&self) -> bool {
-        let end = match self.life() {
-            Life::Stopping { grace_ends } => Some(grace_ends),
-            _ => None,
-        };
+        let end = self.grace_end();
         self.base().as_mut().is_some_and(|base| base.advance_clock(end, NEVER))
     }
 }

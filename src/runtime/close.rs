@@ -17,7 +17,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::context;
 use super::error::RunError;
@@ -56,6 +56,14 @@ impl Home {
             let grace_ends = self.deadline_in(self.shared().settings.grace);
             self.set_life(Life::Stopping { grace_ends });
             self.shared().stopping.set(());
+        }
+    }
+
+    /// When the grace period ends, while it lasts.
+    pub(super) fn grace_end(&self) -> Option<Instant> {
+        match self.life() {
+            Life::Stopping { grace_ends } => Some(grace_ends),
+            _ => None,
         }
     }
 

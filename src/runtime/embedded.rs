@@ -22,7 +22,6 @@ use std::time::{Duration, Instant};
 use super::context;
 use super::error::RunError;
 use super::home::{Home, Turn};
-use super::readiness::Base;
 use super::runtime::Runtime;
 use super::shared::Shared;
 use crate::base::Descriptor;
@@ -161,12 +160,7 @@ impl Home {
     /// Whether a turn would find nothing: home has settled, nothing has come since, and the kernel has no event. Everything stays as it
     /// is, the alarm included; what comes after the look makes the descriptor readable.
     fn has_nothing_to_do(&self) -> bool {
-        if !self.executor().is_asleep() || !self.hooks().is_empty() {
-            return false;
-        }
-        let has_events = self.base().as_mut().map(Base::has_events);
-        // An error is for the turn to report.
-        matches!(has_events, Some(Ok(false)))
+        self.executor().is_asleep() && self.hooks().is_empty() && self.kernel_has_nothing()
     }
 
     /// Tells the host of a stop. False: it was told before.

@@ -284,10 +284,7 @@ impl Home {
         if !self.shared.is_embedded() || self.is_driven() || !self.is_open() || self.shared.is_forked() {
             return;
         }
-        let end = match self.life() {
-            Life::Stopping { grace_ends } if !self.shared.settings.paused => Some(grace_ends),
-            _ => None,
-        };
+        let end = self.grace_end().filter(|_| !self.shared.settings.paused);
         let end = end.into_iter().chain(self.hooks.ends()).min();
         let (alarmed, has_more) = match &mut *self.base() {
             Some(base) => (base.set_alarm_until(end).is_ok(), base.may_have_more()),
@@ -302,12 +299,17 @@ impl Home {
         if may_jump && self.executor.is_asleep() {
             // As in `look_and_jump`: only if neither the kernel nor the inbox has anything. The look takes the edge of the notify fd,
             // and all events, which nobody would see any more: the host is told of whatever there is.
-            let has_events = self.base().as_mut().map(Base::has_events);
-            let has_nothing = matches!(has_events, Some(Ok(false))) && self.executor.is_asleep();
+            let has_nothing = self.kernel_has_nothing() && self.executor.is_asleep();
             if !has_nothing || self.jump() {
                 self.executor.tell_host();
             }
         }
+    }
+
+    /// Whether the kernel has no event. An error is for the turn to report.
+    pub(super) fn kernel_has_nothing(&self) -> bool {
+        let has_events = self.base().as_mut().map(Base::has_events);
+        matches!(has_events, Some(Ok(false)))
     }
 
     /// Runs the loop. Other loops may be on this thread's stack, but none of this home.
