@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use evbase::time::sleep;
 use evbase::{Builder, Embedded, RunError, Runtime, time, yield_now};
 
 use crate::scenarios::is_readable;
-use crate::support::{Random, alone, fork, limit_descriptors, open_descriptors};
+use crate::support::{Random, alone, fork, limit_descriptors, open_descriptors, turn_when_readable};
 use crate::watched;
 
 #[test]
@@ -378,14 +378,7 @@ fn in_the_child_of_a_fork_it_answers_forked_and_disturbs_nobody() {
         let embedded = embedded.unwrap();
         assert!(!is_readable(&embedded));
         while !task.is_finished() {
-            let mut fd = libc::pollfd {
-                fd: embedded.as_raw_fd(),
-                events: libc::POLLIN,
-                revents: 0,
-            };
-            // SAFETY: one valid element.
-            unsafe { libc::poll(&mut fd, 1, -1) };
-            embedded.turn().unwrap();
+            turn_when_readable(&embedded);
         }
         drop(runtime);
     });

@@ -9,6 +9,7 @@ use evbase::io::AsyncFd;
 use evbase::{Embedded, Runtime};
 
 use crate::scenarios::{Host, in_every_host};
+use crate::support::readable_within;
 
 /// A host that waits with a system call: false if the time is over.
 struct Calls<W>(W);
@@ -23,16 +24,6 @@ impl<W: FnMut(&Embedded, Duration) -> bool> Host for Calls<W> {
         }
         turns
     }
-}
-
-fn by_poll(embedded: &Embedded, longest: Duration) -> bool {
-    let mut fd = libc::pollfd {
-        fd: embedded.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    // SAFETY: one valid element.
-    unsafe { libc::poll(&mut fd, 1, longest.as_millis() as i32) == 1 }
 }
 
 fn by_select(embedded: &Embedded, longest: Duration) -> bool {
@@ -104,7 +95,7 @@ impl Host for Evbase {
 }
 
 in_every_host! {
-    poll: Calls(by_poll),
+    poll: Calls(readable_within::<Embedded>),
     select: Calls(by_select),
     another_runtime: Evbase(Runtime::new().unwrap()),
 }

@@ -3,7 +3,6 @@
 
 use std::future::poll_fn;
 use std::io::Write;
-use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -15,7 +14,7 @@ use evbase::time::sleep_until;
 use evbase::{Builder, Embedded, JoinHandle, RunError, Runtime, WaitHook, yield_now};
 
 use crate::scenarios::is_readable;
-use crate::support::{Random, Worker, rounds};
+use crate::support::{Random, Worker, readable_within, rounds};
 
 /// What a task waits for.
 enum Cause {
@@ -51,17 +50,6 @@ impl Signal {
         })
         .await;
     }
-}
-
-/// What a host waits for.
-fn becomes_readable(embedded: &Embedded) -> bool {
-    let mut fd = libc::pollfd {
-        fd: embedded.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    // SAFETY: one valid element.
-    unsafe { libc::poll(&mut fd, 1, 10_000) == 1 }
 }
 
 struct Storm {
@@ -251,7 +239,10 @@ impl Storm {
             }
         }
         while self.tasks.iter().any(|(handle, _)| !handle.is_finished()) {
-            assert!(becomes_readable(&self.embedded[0]), "a host that is never woken");
+            assert!(
+                readable_within(&self.embedded[0], Duration::from_secs(10)),
+                "a host that is never woken"
+            );
             self.embedded[0].turn().unwrap();
         }
         self.serve();
@@ -270,7 +261,10 @@ impl Storm {
             }
         }
         loop {
-            assert!(becomes_readable(&self.embedded[0]), "a stop that nobody hears");
+            assert!(
+                readable_within(&self.embedded[0], Duration::from_secs(10)),
+                "a stop that nobody hears"
+            );
             if self.embedded[0].turn().unwrap().closed {
                 break;
             }

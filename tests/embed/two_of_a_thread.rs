@@ -11,7 +11,7 @@ use evbase::time::{sleep, timeout};
 use evbase::{Builder, Cause, Embedded, RunError, Runtime, spawn_local, yield_now};
 
 use crate::scenarios::is_readable;
-use crate::support::rounds;
+use crate::support::{rounds, turn_when_readable};
 use crate::watched;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -179,14 +179,7 @@ fn a_guest_of_a_guest_is_served_by_the_outermost_host() {
         };
         let task = task.unwrap();
         let poll = |turns: &mut usize| {
-            let mut fd = libc::pollfd {
-                fd: std::os::fd::AsRawFd::as_raw_fd(&embedded),
-                events: libc::POLLIN,
-                revents: 0,
-            };
-            // SAFETY: one valid element.
-            assert_eq!(unsafe { libc::poll(&mut fd, 1, 10_000) }, 1);
-            embedded.turn().unwrap();
+            turn_when_readable(&embedded);
             *turns += 1;
         };
         let mut turns = 0;

@@ -3,6 +3,7 @@
 
 mod base;
 mod heap;
+mod hosts;
 mod limits;
 mod panics;
 mod polls;
@@ -18,6 +19,7 @@ mod watchdog;
 
 pub(crate) use base::*;
 pub(crate) use heap::*;
+pub(crate) use hosts::*;
 pub(crate) use limits::*;
 pub(crate) use panics::*;
 pub(crate) use polls::*;

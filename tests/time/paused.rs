@@ -12,7 +12,7 @@ use evbase::io::AsyncFd;
 use evbase::time::{self, MissedTickBehavior, hold, interval, sleep, timeout};
 use evbase::{Builder, Runtime, yield_now};
 
-use crate::support::watchdog;
+use crate::support::{turn_when_readable, watchdog};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -183,14 +183,7 @@ fn while_it_is_held_home_sleeps_however_near_the_next_deadline_is() {
     let task = runtime.spawn_local(sleeps()).unwrap();
     let mut turns = 0;
     while !task.is_finished() {
-        let mut fd = libc::pollfd {
-            fd: std::os::fd::AsRawFd::as_raw_fd(&embedded),
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        // SAFETY: one valid element.
-        assert_eq!(unsafe { libc::poll(&mut fd, 1, 10_000) }, 1);
-        embedded.turn().unwrap();
+        turn_when_readable(&embedded);
         turns += 1;
     }
     assert!(turns < 10, "{turns}");
@@ -360,14 +353,7 @@ fn embedded_time_jumps_between_turns() {
         })
         .unwrap();
     while !task.is_finished() {
-        let mut fd = libc::pollfd {
-            fd: std::os::fd::AsRawFd::as_raw_fd(&embedded),
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        // SAFETY: one valid element.
-        assert_eq!(unsafe { libc::poll(&mut fd, 1, 10_000) }, 1);
-        embedded.turn().unwrap();
+        turn_when_readable(&embedded);
     }
     assert_eq!(task.wait().unwrap().unwrap(), 100 * HOUR);
 }
