@@ -70,7 +70,7 @@ use ::hyper::rt;
 use futures_io::{AsyncRead, AsyncWrite};
 use pin_project_lite::pin_project;
 
-use crate::net::{TcpStream, UnixStream};
+use crate::net::{TcpStream, UnixStream, recv};
 use crate::runtime::{Spawner, spawn_local};
 use crate::time::{Sleep, now, sleep, sleep_until};
 
@@ -279,8 +279,8 @@ impl<T: AsyncRead + 'static> rt::Read for Io<T> {
             // SAFETY: the socket writes to this memory, and never uninitialises it.
             let unfilled = unsafe { buf.as_mut() };
             ready!(match socket {
-                Socket::Tcp(stream) => stream.fd.poll_read_uninit(cx, unfilled),
-                Socket::Unix(stream) => stream.fd.poll_read_uninit(cx, unfilled),
+                Socket::Tcp(stream) => stream.fd.poll_read_uninit(cx, unfilled, recv),
+                Socket::Unix(stream) => stream.fd.poll_read_uninit(cx, unfilled, recv),
             })?
         } else {
             let unfilled = buf.initialize_unfilled();

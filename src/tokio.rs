@@ -2,31 +2,37 @@
 //! TLS, `tokio::io`'s own adapters. Nothing of tokio's runtime comes with them.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::AsFd;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::io::AsyncFd;
+use crate::io::{AsyncFd, uninit};
 use crate::process::{ChildStderr, ChildStdin, ChildStdout};
 
-/// `AsyncRead` for a type, by an expression for the descriptor that it reads from.
+/// `AsyncRead` for a type, by an expression for the descriptor that it reads from, and what reads from it.
 macro_rules! async_read {
-    ($type:ty, $this:ident => $fd:expr) => {
+    ($type:ty, $this:ident => $fd:expr, $read:path) => {
         impl AsyncRead for $type {
             fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
                 let $this = &*self;
-                poll_read_uninit($fd, cx, buf)
+                poll_read_uninit($fd, cx, buf, $read)
             }
         }
     };
 }
 
-fn poll_read_uninit<T: AsFd>(fd: &AsyncFd<T>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+fn poll_read_uninit<T: AsFd>(
+    fd: &AsyncFd<T>,
+    cx: &mut Context<'_>,
+    buf: &mut ReadBuf<'_>,
+    read: impl FnMut(BorrowedFd<'_>, &mut [MaybeUninit<u8>]) -> io::Result<usize>,
+) -> Poll<io::Result<()>> {
     // SAFETY: the kernel writes to this memory, and nobody uninitialises it.
     let unfilled = unsafe { buf.unfilled_mut() };
-    let n = ready!(fd.poll_read_uninit(cx, unfilled))?;
+    let n = ready!(fd.poll_read_uninit(cx, unfilled, read))?;
     // SAFETY: so many bytes were read, which initialised them.
     unsafe { buf.assume_init(n) };
     buf.advance(n);
@@ -79,21 +85,21 @@ where
 
 async_write!([T] AsyncFd<T>, where T: AsFd, for<'a> &'a T: Write);
 
-async_read!(ChildStdout, pipe => &pipe.fd);
-async_read!(ChildStderr, pipe => &pipe.fd);
+async_read!(ChildStdout, pipe => &pipe.fd, uninit::read);
+async_read!(ChildStderr, pipe => &pipe.fd, uninit::read);
 async_write!([] ChildStdin);
 
 #[cfg(feature = "net")]
 mod sockets {
     use super::*;
-    use crate::net::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, TcpStream, UnixStream, WriteHalf};
+    use crate::net::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, TcpStream, UnixStream, WriteHalf, recv};
 
-    async_read!(TcpStream, stream => &stream.fd);
-    async_read!(ReadHalf<'_, TcpStream>, half => &half.as_ref().fd);
-    async_read!(OwnedReadHalf<TcpStream>, half => &half.as_ref().fd);
-    async_read!(UnixStream, stream => &stream.fd);
-    async_read!(ReadHalf<'_, UnixStream>, half => &half.as_ref().fd);
-    async_read!(OwnedReadHalf<UnixStream>, half => &half.as_ref().fd);
+    async_read!(TcpStream, stream => &stream.fd, recv);
+    async_read!(ReadHalf<'_, TcpStream>, half => &half.as_ref().fd, recv);
+    async_read!(OwnedReadHalf<TcpStream>, half => &half.as_ref().fd, recv);
+    async_read!(UnixStream, stream => &stream.fd, recv);
+    async_read!(ReadHalf<'_, UnixStream>, half => &half.as_ref().fd, recv);
+    async_read!(OwnedReadHalf<UnixStream>, half => &half.as_ref().fd, recv);
     async_write!([] TcpStream);
     async_write!([] UnixStream);
     async_write!([S] WriteHalf<'_, S>, where for<'a> &'a S: futures_io::AsyncWrite);

@@ -6,12 +6,14 @@ mod error;
 mod ready_guard;
 mod registration;
 #[cfg(any(feature = "hyper", feature = "tokio"))]
-mod uninit;
+pub(crate) mod uninit;
 
 pub use crate::base::{Event as Ready, Interest};
 pub use async_fd::AsyncFd;
-pub(crate) use async_fd::set_nonblocking;
+#[cfg(feature = "net")]
+pub(crate) use async_fd::MOST_BUFFERS;
 #[cfg(all(feature = "net", target_os = "linux"))]
-pub(crate) use async_fd::{MOST_BUFFERS, MOST_BYTES};
+pub(crate) use async_fd::MOST_BYTES;
+pub(crate) use async_fd::set_nonblocking;
 pub use error::{IntoInnerError, TryIoError, TryNewError};
 pub use ready_guard::{ReadyGuard, ReadyMutGuard};

@@ -3,17 +3,20 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+#[cfg(feature = "tokio")]
+use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll};
 
 use super::AsyncFd;
 
 impl<T: AsFd> AsyncFd<T> {
-    /// Reads from the descriptor, past `T`'s own `Read`. It has initialised as many bytes at the front of `buf` as it says.
+    /// Calls `read`, past `T`'s own `Read`, which initialises as many bytes at the front of its buffer as it says.
     pub(crate) fn poll_read_uninit(
         &self,
         cx: &mut Context<'_>,
         buf: &mut [MaybeUninit<u8>],
+        mut read: impl FnMut(BorrowedFd<'_>, &mut [MaybeUninit<u8>]) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         // No system reads more at once; what it would read less is not to be taken for the end of what there is.
         let len = buf.len().min(MOST);
@@ -23,7 +26,9 @@ impl<T: AsFd> AsyncFd<T> {
 
 const MOST: usize = 1 << 30;
 
-fn read(fd: BorrowedFd<'_>, buf: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+/// Reads from any descriptor.
+#[cfg(feature = "tokio")]
+pub(crate) fn read(fd: BorrowedFd<'_>, buf: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
     // SAFETY: the descriptor is borrowed, and the memory belongs to this thread, for the length of the call; the kernel only
     // writes to it.
     let n = unsafe { libc::read(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) };

@@ -35,6 +35,7 @@
 //! ```
 
 mod addr;
+mod bytes;
 mod incoming;
 mod peer_cred;
 mod socket;
@@ -47,6 +48,8 @@ mod unix_listener;
 mod unix_stream;
 
 pub use addr::{ToSocketAddrs, lookup_host};
+#[cfg(any(feature = "hyper", feature = "tokio"))]
+pub(crate) use bytes::recv;
 pub use incoming::Incoming;
 pub use peer_cred::UCred;
 pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};

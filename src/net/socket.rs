@@ -198,7 +198,7 @@ macro_rules! stream {
             ///
             /// `WouldBlock` if there is none, and those of `write(2)`.
             pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
-                self.fd.try_io(Interest::WRITABLE, |mut socket| socket.write(buf))
+                self.fd.try_io(Interest::WRITABLE, |socket| send(socket, buf))
             }
 
             /// As
@@ -209,7 +209,7 @@ macro_rules! stream {
             ///
             /// `WouldBlock` if there is no room, and those of `writev(2)`.
             pub fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-                self.fd.try_io(Interest::WRITABLE, |mut socket| socket.write_vectored(bufs))
+                self.fd.try_io(Interest::WRITABLE, |socket| send_vectored(socket, bufs))
             }
 
             /// Shuts one side down, or both. From any thread.
@@ -279,7 +279,7 @@ macro_rules! stream {
 
         impl AsyncWrite for &$type {
             fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-                Pin::new(&mut &self.fd).poll_write(cx, buf)
+                self.fd.poll_io(Direction::Write, cx, |socket| send(socket, buf))
             }
 
             fn poll_write_vectored(
@@ -287,7 +287,8 @@ macro_rules! stream {
                 cx: &mut Context<'_>,
                 bufs: &[IoSlice<'_>],
             ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut &self.fd).poll_write_vectored(cx, bufs)
+                self.fd
+                    .poll_io(Direction::Write, cx, |socket| send_vectored(socket, bufs))
             }
 
             fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

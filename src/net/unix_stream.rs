@@ -1,7 +1,7 @@
 //! A connection through a Unix socket.
 
 use std::fmt;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::SocketAddr;
@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
+use super::bytes::{send, send_vectored};
 use super::peer_cred::{UCred, peer_cred};
 use super::socket::{connected, socket, stream};
 use super::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
@@ -18,7 +19,7 @@ use crate::io::by_ref::{async_read_by_ref, async_write_by_ref};
 use crate::io::{AsyncFd, Interest, Ready};
 #[cfg(target_os = "linux")]
 use crate::io::{MOST_BUFFERS, MOST_BYTES};
-use crate::runtime::coop;
+use crate::runtime::{Direction, coop};
 
 /// A connection through a Unix socket: `futures`' [`AsyncRead`] and [`AsyncWrite`], also by reference. Closing it for writing
 /// shuts the writing side down.

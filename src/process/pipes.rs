@@ -16,7 +16,8 @@ use crate::io::set_nonblocking;
 /// The pipe to a child's standard input: `futures`' [`AsyncWrite`]. Closing it, like dropping it, lets the child read its end.
 ///
 /// Its errors, its home and its cancel-safety are those of every [`AsyncFd`]; writing to what nobody reads any more is `BrokenPipe`,
-/// and so is writing to it after it was closed. To hand it to another child, make a [`Stdio`] of it.
+/// and so is writing to it after it was closed. A program that doesn't ignore `SIGPIPE`, as those written in Rust do, gets that signal,
+/// too: it is a pipe. To hand it to another child, make a [`Stdio`] of it.
 #[derive(Debug)]
 pub struct ChildStdin {
     /// `None` once it is closed.

@@ -1,10 +1,11 @@
 //! Peers that do what peers do: close one side, reset, never read, come in thousands. And sockets that leave their home.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::{Ipv4Addr, Shutdown};
 use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
@@ -361,5 +362,81 @@ fn a_socket_in_four_threads_outlives_its_task_and_its_loop_and_is_closed() {
             Ok(_) => assert!(received.len() <= 50),
             Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
         }
+    });
+}
+
+/// Pieces of all sizes arrive whole and in order, whether they are copied together or gathered by the kernel.
+async fn send_pieces(mut ours: impl AsyncWrite + Unpin, mut theirs: impl Read) {
+    let bytes: Vec<u8> = (0..200_000_u64).map(|n| (n * n / 7) as u8).collect();
+    let shapes: [&[usize]; 9] = [
+        &[],
+        &[0, 0],
+        &[1, 0, 2],
+        &[1000, 24],
+        &[1000, 25],
+        &[1025],
+        &[0, 1024, 0],
+        &[1; 1500],
+        &[5000, 1, 40_000],
+    ];
+    for shape in shapes {
+        let mut rest = &bytes[..];
+        let pieces: Vec<IoSlice<'_>> = shape
+            .iter()
+            .map(|&len| IoSlice::new(rest.split_off(..len).unwrap()))
+            .collect();
+        let n = ours.write_vectored(&pieces).await.unwrap();
+        // The kernel takes 1,024 pieces at most.
+        assert_eq!(n, shape.iter().take(1024).sum::<usize>(), "{shape:?}");
+        let mut received = vec![0; n];
+        theirs.read_exact(&mut received).unwrap();
+        assert_eq!(received, bytes[..n], "{shape:?}");
+    }
+}
+
+#[test]
+fn pieces_of_all_sizes_arrive_in_order() {
+    let _watchdog = watchdog();
+    block_on(async {
+        let (ours, theirs) = tcp();
+        send_pieces(ours, theirs).await;
+        let (ours, theirs) = unix();
+        send_pieces(ours, theirs).await;
+    });
+}
+
+static BROKEN_PIPES: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn count_a_broken_pipe(_: libc::c_int) {
+    BROKEN_PIPES.fetch_add(1, Relaxed);
+}
+
+/// What writes until it fails.
+async fn fail_to_write<S: AsyncWrite + Unpin>(mut ours: S, write: impl Fn(&S) -> std::io::Result<usize>) {
+    while ours.write(b"x").await.is_ok() {}
+    assert_eq!(ours.write(b"x").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    for len in [1, 2000] {
+        let pieces = [IoSlice::new(b"x"), IoSlice::new(&[0; 2000][..len])];
+        let error = ours.write_vectored(&pieces).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    }
+    assert_eq!(write(&ours).unwrap_err().kind(), ErrorKind::BrokenPipe);
+}
+
+/// Programs written in Rust ignore SIGPIPE; others, in which a runtime may be a guest, die of it.
+#[test]
+fn a_write_to_a_broken_connection_is_an_error_and_no_signal() {
+    alone(|| {
+        // SAFETY: the handler only counts, atomically.
+        unsafe { libc::signal(libc::SIGPIPE, count_a_broken_pipe as *const () as libc::sighandler_t) };
+        block_on(async {
+            let (ours, theirs) = tcp();
+            drop(theirs);
+            fail_to_write(ours, |ours| ours.try_write_vectored(&[IoSlice::new(b"x")])).await;
+            let (ours, theirs) = unix();
+            drop(theirs);
+            fail_to_write(ours, |ours| ours.try_write(b"x")).await;
+        });
+        assert_eq!(BROKEN_PIPES.load(Relaxed), 0);
     });
 }
