@@ -75,6 +75,8 @@ pub struct EventBase<S, T = S> {
     shuffle: Option<Random>,
     /// How late timers fire, if somebody has asked.
     lag: Option<Arc<Buckets>>,
+    /// Called with the payload of each timer that is due, before any of them is handed out.
+    announce: fn(&T),
     /// The notifier fired, and no turn has reported it yet.
     notified: bool,
     /// A handler panicked, so there may be events left that were not handed out.
@@ -155,6 +157,7 @@ impl<S, T> EventBase<S, T> {
             alarm: None,
             shuffle: None,
             lag: None,
+            announce: |_| {},
             notified: false,
             unfinished: false,
             birth: Birth::here(),
@@ -428,6 +431,12 @@ impl<S, T> EventBase<S, T> {
     /// Has events, and timers with equal deadlines, handed out in a random order from here on.
     pub(crate) fn shuffle(&mut self, random: Random) {
         self.shuffle = Some(random);
+    }
+
+    /// Has `announce` called from here on with the payload of each timer that is due, before any of them is handed out: the processor may
+    /// fetch what payloads point to while the base looks for more.
+    pub(crate) fn announce_timers(&mut self, announce: fn(&T)) {
+        self.announce = announce;
     }
 
     /// Has it recorded from here on how late timers fire.
@@ -720,7 +729,7 @@ impl<S, T> EventBase<S, T> {
     /// Reads the clock, if a timer is armed, and moves the timers that are due to the wheel's `expired`.
     fn expire_timers(&mut self) {
         if self.timers.len() > 0 {
-            self.timers.expire(self.clock.now());
+            self.timers.expire(self.clock.now(), self.announce);
             if let Some(random) = &mut self.shuffle {
                 self.timers.shuffle(random);
             }

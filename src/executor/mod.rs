@@ -58,7 +58,7 @@ pub(crate) use large::{Large, is_large};
 pub use local_task::TaskState;
 pub(crate) use post::{Coalescing, RunAtHome};
 pub use priority::Priority;
-pub(crate) use task_ref::is_task_waker;
+pub(crate) use task_ref::{is_task_waker, prefetch_task};
 pub use watch::End;
 pub(crate) use watch::{Origin, Watch};
 

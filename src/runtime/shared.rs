@@ -15,7 +15,7 @@ use super::once::Once;
 use super::readiness::Base;
 use super::report::Report;
 use crate::base::{EventBase, Notifier, fork};
-use crate::executor::{Count, Inbox, StopLevel, Stops, Unpark};
+use crate::executor::{Count, Inbox, StopLevel, Stops, Unpark, prefetch_task};
 use crate::observe::{Measured, WatchSettings, Watchpoint};
 use crate::random::Random;
 use crate::sync;
@@ -123,6 +123,7 @@ impl Unpark for Arc<HomeWaker> {
 impl Shared {
     pub(super) fn new(settings: Settings) -> io::Result<Arc<Self>> {
         let mut base: Base = EventBase::new()?;
+        base.announce_timers(prefetch_task);
         if settings.paused {
             base.pause_clock();
         }

@@ -8,7 +8,7 @@ const SECOND: u64 = 1_000_000_000;
 
 /// Moves time on, and takes everything that is due.
 fn fire<T>(wheel: &mut Wheel<T>, now: u64) -> Vec<T> {
-    wheel.expire(now);
+    wheel.expire(now, |_| {});
     std::iter::from_fn(|| wheel.pop_expired().map(|(_, key, payload)| (key, payload)))
         .map(|(_, payload)| payload)
         .collect()
@@ -167,7 +167,7 @@ fn a_stale_key_finds_nothing() {
 fn a_timer_that_is_due_can_still_be_disarmed_or_reset() {
     let mut wheel = Wheel::new();
     let keys: Vec<_> = (1..=4).map(|n| wheel.arm(n, Grid::EXACT, n)).collect();
-    wheel.expire(10);
+    wheel.expire(10, |_| {});
     assert_eq!(wheel.len(), 4);
     assert_eq!(wheel.disarm(keys[0]), Some(1));
     assert!(wheel.reset(keys[1], 20, Grid::EXACT));
@@ -228,7 +228,7 @@ fn clear_gives_back_every_payload_the_due_ones_too() {
     let mut wheel = Wheel::new();
     let keys: Vec<_> = (0..10_000_u64).map(|n| wheel.arm(n * n, Grid::EXACT, n)).collect();
     wheel.disarm(keys[5000]);
-    wheel.expire(1_000_000);
+    wheel.expire(1_000_000, |_| {});
     let mut payloads = wheel.clear();
     payloads.sort_unstable();
     assert!(payloads.into_iter().eq((0..10_000).filter(|n| *n != 5000)));
