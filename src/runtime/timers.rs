@@ -78,6 +78,12 @@ impl Home {
     pub(crate) fn owner(&self) -> Arc<Shared> {
         self.owners().take().unwrap_or_else(|| self.shared().clone())
     }
+
+    /// A timer is gone that held this reference to the shared half.
+    #[inline]
+    pub(crate) fn give_back(&self, owner: Arc<Shared>) {
+        self.owners().give_back(owner);
+    }
 }
 
 /// Disarms a timer, if it is still armed: at once if this is its home, else by a message.

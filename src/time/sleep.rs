@@ -99,6 +99,17 @@ impl Timer {
         }
     }
 
+    /// The timer has fired. True if that was for the present deadline.
+    fn forget(&mut self, home: &Home) -> bool {
+        match self.take() {
+            Self::Local { owner, .. } => {
+                home.give_back(owner);
+                true
+            }
+            Self::Remote(_) => false,
+        }
+    }
+
     fn disarm_one(&mut self) {
         match self.take() {
             Self::Local { owner, key } => disarm(owner, key),
@@ -178,8 +189,7 @@ impl Sleep {
             );
         };
         if self.timer.at(&home).is_some_and(|key| home.has_fired(key)) {
-            let for_the_last_deadline = matches!(self.timer, Timer::Local { .. });
-            self.timer.disarm();
+            let for_the_last_deadline = self.timer.forget(&home);
             // The base has read the clock: no need to do so here.
             if for_the_last_deadline || self.is_elapsed() {
                 return Poll::Ready(());
