@@ -9,6 +9,7 @@ mod shutdown;
 mod spawn;
 mod timers;
 mod udp;
+mod unix;
 mod waits;
 mod wake;
 mod yields;
@@ -76,6 +77,9 @@ const TASKS: &[Name] =
 #[rustfmt::skip]
 const REACTORS: &[Name] =
     &[Evbase, TokioLocalSet, TokioLocalRuntime, Smol, MonoioEpoll, MonoioUring, Compio, Glommio, Calloop];
+#[rustfmt::skip]
+const REACTORS_AND_RAW: &[Name] =
+    &[Evbase, TokioLocalSet, TokioLocalRuntime, Smol, MonoioEpoll, MonoioUring, Compio, Glommio, Calloop, Raw];
 #[rustfmt::skip]
 const REACTORS_AND_C: &[Name] =
     &[Evbase, TokioLocalSet, TokioLocalRuntime, Smol, MonoioEpoll, MonoioUring, Compio, Glommio, Calloop, Libevent, Libuv];
@@ -307,6 +311,19 @@ pub const FAMILIES: &[Family] = &[
         members: &[
             member("udp-1", "UDP to and fro, 1 pair", |name| udp::cell(name, 1)),
             member("udp-64", "UDP to and fro, 64 pairs", |name| udp::cell(name, 64)),
+        ],
+        growth: None,
+    },
+    Family {
+        name: "unix",
+        what: "As `udp`, with Unix stream sockets, by those that have them: 1,400 bytes to and fro, read into 2,048.",
+        figures: &[figure("ns", "ns/hop")],
+        peers: REACTORS_AND_RAW,
+        members: &[
+            member("unix-1", "Unix stream to and fro, 1 pair", |name| unix::cell(name, 1)),
+            member("unix-64", "Unix stream to and fro, 64 pairs", |name| {
+                unix::cell(name, 64)
+            }),
         ],
         growth: None,
     },
