@@ -9,7 +9,6 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use evbase::hyper::{Executor, LocalExecutor};
-use evbase::net::TcpListener;
 use evbase::{Builder, Runtime};
 use hyper::rt::Executor as _;
 use hyper::service::service_fn;
@@ -62,20 +61,24 @@ fn dropped_abroad_in_the_middle_of_requests_their_state_is_dropped_at_home() {
         let version = BOTH[round % 2];
         let runtime = Builder::new().start("http").unwrap();
         let (arrived, dropped) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        runtime.spawner().spawn_with({
+        let mut connects = Some(runtime.spawner().spawn_with({
             let (arrived, dropped) = (arrived.clone(), dropped.clone());
             move || async move {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                let addr = listener.local_addr().unwrap();
                 for _ in 0..4 {
-                    let (client, server) = futures::join!(evbase::net::TcpStream::connect(addr), listener.accept());
-                    serve_nothing(server.unwrap().0, version, arrived.clone(), dropped.clone());
-                    let mut sender = Sender::new(client.unwrap(), version).await;
+                    let (client, server) = super::connected().await;
+                    serve_nothing(server, version, arrived.clone(), dropped.clone());
+                    let mut sender = Sender::new(client, version).await;
                     evbase::spawn_local(async move { sender.send(Request::new(Whole::default())).await });
                 }
             }
+        }));
+        until(|| {
+            // Without a connection, for want of a port, nothing would ever arrive.
+            if let Some(connects) = connects.take_if(|connects| connects.is_finished()) {
+                connects.wait().unwrap().unwrap();
+            }
+            arrived.load(SeqCst) >= round % 5
         });
-        until(|| arrived.load(SeqCst) >= round % 5);
         let report = runtime.shutdown().wait().unwrap();
         assert_eq!(report.panicked, 0);
         assert_eq!(arrived.load(SeqCst), dropped.load(SeqCst));

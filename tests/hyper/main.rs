@@ -32,7 +32,9 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 async fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (client, server) = futures::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-    (client.unwrap(), server.unwrap().0)
+    let (client, (server, peer)) = (client.unwrap(), server.unwrap());
+    assert_eq!(client.local_addr().unwrap(), peer, "another program's connection");
+    (client, server)
 }
 
 #[derive(Clone, Copy, Debug)]
