@@ -234,7 +234,7 @@ impl<T> Wheel<T> {
 
     /// Moves time on to `now`: what is due is ready for [`pop_expired`](Wheel::pop_expired) from here on. `announce` is called with
     /// each payload for which that is new.
-    pub(super) fn expire(&mut self, now: u64, announce: impl Fn(&T)) {
+    pub(super) fn expire(&mut self, now: u64, announce: fn(&T)) {
         if self.levels == 0 {
             self.elapsed = self.elapsed.max(now);
             return;
@@ -256,10 +256,10 @@ impl<T> Wheel<T> {
         // these is the current one: some of its timers may be yet to come.
         let top = level_of(before, after);
         for level in 0..top {
-            self.empty(level, self.occupied[level], now, &announce);
+            self.empty(level, self.occupied[level], now, announce);
         }
         let reached = u64::MAX >> (SLOTS - 1 - digit_of(after, top));
-        self.empty(top, self.occupied[top] & reached, now, &announce);
+        self.empty(top, self.occupied[top] & reached, now, announce);
         // Mostly short, and nearly sorted.
         self.expired.sort_unstable();
     }
@@ -304,7 +304,7 @@ impl<T> Wheel<T> {
     }
 
     /// Empties slots of one level: what is due at `now` goes to `expired`, the rest is placed anew.
-    fn empty(&mut self, level: usize, slots: u64, now: u64, announce: &impl Fn(&T)) {
+    fn empty(&mut self, level: usize, slots: u64, now: u64, announce: fn(&T)) {
         self.occupied[level] &= !slots;
         self.dirty[level] &= !slots;
         if self.occupied[level] == 0 {

@@ -12,7 +12,7 @@ use socket2::SockRef;
 
 use crate::io::MOST_BUFFERS;
 
-/// There, the standard library sets `SO_NOSIGPIPE`.
+/// Apple's systems have no such flag, but an option of the socket, which whoever makes the socket sets.
 #[cfg(target_vendor = "apple")]
 const FLAGS: i32 = 0;
 #[cfg(not(target_vendor = "apple"))]
@@ -27,13 +27,16 @@ pub(super) fn send(socket: &impl AsFd, buf: &[u8]) -> io::Result<usize> {
 
 pub(super) fn send_vectored(socket: &impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     let bufs = &bufs[..bufs.len().min(MOST_BUFFERS)];
-    let mut copied = [0; FEW];
-    let mut room = &mut copied[..];
-    if bufs.iter().all(|buf| room.write_all(buf).is_ok()) {
-        let len = FEW - room.len();
-        return send(socket, &copied[..len]);
+    let len = bufs.iter().fold(0, |len: usize, buf| len.saturating_add(buf.len()));
+    if len > FEW {
+        return SockRef::from(socket).send_vectored_with_flags(bufs, FLAGS);
     }
-    SockRef::from(socket).send_vectored_with_flags(bufs, FLAGS)
+    let mut copied = [0; FEW];
+    let mut rest = &mut copied[..];
+    for buf in bufs {
+        rest.write_all(buf)?;
+    }
+    send(socket, &copied[..len])
 }
 
 /// Into memory that nobody has initialised: `buf` has so many bytes at its front that it says.

@@ -196,7 +196,7 @@ macro_rules! stream {
             ///
             /// # Errors
             ///
-            /// `WouldBlock` if there is none, and those of `write(2)`.
+            /// `WouldBlock` if there is none, and those of `send(2)`.
             pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
                 self.fd.try_io(Interest::WRITABLE, |socket| send(socket, buf))
             }
@@ -207,7 +207,7 @@ macro_rules! stream {
             ///
             /// # Errors
             ///
-            /// `WouldBlock` if there is no room, and those of `writev(2)`.
+            /// `WouldBlock` if there is no room, and those of `sendmsg(2)`.
             pub fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
                 self.fd.try_io(Interest::WRITABLE, |socket| send_vectored(socket, bufs))
             }

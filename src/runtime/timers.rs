@@ -90,7 +90,7 @@ impl Home {
 #[inline]
 pub(crate) fn disarm(owner: Arc<Shared>, key: TimerKey) {
     let disarmed = context::at_innermost(owner, |home, owner| {
-        home.owners().give_back(owner);
+        home.give_back(owner);
         home.disarm(key)
     });
     match disarmed {

@@ -8,12 +8,12 @@ use std::time::Instant;
 use super::{Cell, one};
 use crate::measure::Batches;
 use crate::peers::raw::{self, Epoll};
-use crate::peers::{Datagram, Datagrams, Evbase, LocalRuntime, LocalSet, Name};
+use crate::peers::{Datagram, Datagrams, Evbase, LocalRuntime, LocalSet, Name, Peer};
 
 /// As much as fits into a packet of most networks.
 pub(super) const LEN: usize = 1400;
 /// Hops in a batch, of all pairs together.
-pub(super) const HOPS: usize = 4096;
+const HOPS: usize = 4096;
 
 pub fn cell(name: Name, pairs: usize) -> Cell {
     let sockets = (0..pairs).map(|_| pair()).collect();
@@ -52,28 +52,36 @@ fn by_tasks<P: Datagrams>(sockets: Vec<(UdpSocket, UdpSocket)>) -> f64 {
             });
             clients.push(Rc::new(peer.udp(client)));
         }
-        let round_trips = HOPS / 2 / clients.len();
-        let mut batches = Batches::new();
-        while batches.more() {
-            let start = Instant::now();
-            let tasks: Vec<_> = (clients.iter().cloned())
-                .map(|client| {
-                    peer.spawn(async move {
-                        let mut buffer = [0; 2048];
-                        for _ in 0..round_trips {
-                            client.send(&buffer[..LEN]).await;
-                            assert_eq!(client.recv(&mut buffer).await, LEN);
-                        }
-                    })
-                })
-                .collect();
-            for task in tasks {
-                task.await;
+        in_batches(&peer, &clients, |client, round_trips| async move {
+            let mut buffer = [0; 2048];
+            for _ in 0..round_trips {
+                client.send(&buffer[..LEN]).await;
+                assert_eq!(client.recv(&mut buffer).await, LEN);
             }
-            batches.add(start, HOPS);
-        }
-        batches.median()
+        })
+        .await
     })
+}
+
+/// Runs `work`, which is told how many round trips to make, in a task for each client. The median of the nanoseconds a hop.
+pub(super) async fn in_batches<P: Peer, C: Clone, F: Future<Output = ()> + 'static>(
+    peer: &P,
+    clients: &[C],
+    work: impl Fn(C, usize) -> F,
+) -> f64 {
+    let round_trips = HOPS / 2 / clients.len();
+    let mut batches = Batches::new();
+    while batches.more() {
+        let start = Instant::now();
+        let tasks: Vec<_> = (clients.iter().cloned())
+            .map(|client| peer.spawn(work(client, round_trips)))
+            .collect();
+        for task in tasks {
+            task.await;
+        }
+        batches.add(start, HOPS);
+    }
+    batches.median()
 }
 
 /// Also of streams, whose reads and writes of so few bytes are whole ones here.

@@ -3,11 +3,9 @@
 use std::cell::RefCell;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use std::time::Instant;
 
-use super::udp::{HOPS, LEN, raw};
+use super::udp::{LEN, in_batches, raw};
 use super::{Cell, one};
-use crate::measure::Batches;
 use crate::peers::{Name, Sockets, Stream, with_reactor};
 
 /// Room for more than is sent, so that a short read tells that nothing is left.
@@ -52,31 +50,18 @@ async fn in_tasks<P: Sockets>(peer: P, sockets: Vec<(UnixStream, UnixStream)>) -
         // Each batch's task takes it, and gives it back.
         clients.push(Rc::new(RefCell::new(Some((peer.unix(client), vec![0; ROOM])))));
     }
-    let round_trips = HOPS / 2 / clients.len();
-    let mut batches = Batches::new();
-    while batches.more() {
-        let start = Instant::now();
-        let tasks: Vec<_> = (clients.iter().cloned())
-            .map(|place| {
-                peer.spawn(async move {
-                    let (mut client, mut buffer) = place.take().expect("a client");
-                    for _ in 0..round_trips {
-                        buffer = client.write_all(buffer, LEN).await;
-                        let mut received = 0;
-                        while received < LEN {
-                            let n;
-                            (n, buffer) = client.read(buffer).await;
-                            received += n;
-                        }
-                    }
-                    place.replace(Some((client, buffer)));
-                })
-            })
-            .collect();
-        for task in tasks {
-            task.await;
+    in_batches(&peer, &clients, |place, round_trips| async move {
+        let (mut client, mut buffer) = place.take().expect("a client");
+        for _ in 0..round_trips {
+            buffer = client.write_all(buffer, LEN).await;
+            let mut received = 0;
+            while received < LEN {
+                let n;
+                (n, buffer) = client.read(buffer).await;
+                received += n;
+            }
         }
-        batches.add(start, HOPS);
-    }
-    batches.median()
+        place.replace(Some((client, buffer)));
+    })
+    .await
 }
