@@ -70,6 +70,7 @@ pub mod base;
 mod executor;
 #[cfg(any(doc, doctest))]
 pub mod guide;
+mod home;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 pub mod io;
@@ -92,11 +93,11 @@ mod unblock;
 
 pub use base::Histogram;
 pub use executor::{AbortHandle, AbortOnDrop, End, JoinError, JoinHandle, Priority, TaskId, TaskState};
+pub use home::{Cause, Report, RunError, SpawnError, SpawnErrorKind, Turn, Wait, WaitError, WaitHook};
 pub use observe::{Dump, Observer, Stall, TaskDump, TaskInfo, WaitsFor};
 pub use runtime::{
-    Builder, Cause, Embedded, EnterGuard, LocalSpawner, Metrics, Report, Requested, RunError, Runtime, Shutdown,
-    SignalGuard, SpawnError, SpawnErrorKind, Spawner, Terminated, Turn, Wait, WaitError, WaitHook, block_on,
-    spawn_local, yield_now,
+    Builder, Embedded, EnterGuard, LocalSpawner, Metrics, Requested, Runtime, Shutdown, SignalGuard, Spawner,
+    Terminated, block_on, spawn_local, yield_now,
 };
 pub use task::JoinSet;
 #[cfg(feature = "unblock")]

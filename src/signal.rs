@@ -24,8 +24,9 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 
 use crate::base::Notifier;
+use crate::home::{Direction, context, coop};
 use crate::io::AsyncFd;
-use crate::runtime::{Direction, Handlers, context, coop};
+use crate::runtime::Handlers;
 
 /// A stream of the signals that come to this process: it gives their numbers, and never ends.
 ///

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::thread;
 
 use crate::base::{fork, with_own_slack};
-use crate::runtime::{Hold, coop};
+use crate::home::{Hold, coop};
 
 /// Runs a closure that blocks (files, name look-ups, long computations) on a pool of threads, and gives its result.
 ///

@@ -8,9 +8,9 @@
 //! product is not under test, since it needs a kernel queue, a clock and `std`'s thread-locals, which loom can't run or see. It is
 //! paraphrased here, and a mistake in the original has to be found by the tests of `tests/`:
 //!
-//! - `Home::drive` stands for the loop in `runtime::home`: it receives, looks whether it is done, runs what is ready, and sleeps
+//! - `Home::drive` stands for the loop in `home::home`: it receives, looks whether it is done, runs what is ready, and sleeps
 //!   only after `park`. Unlike that, it goes on polling what is ready when a stop has come;
-//! - `Home::close_with` stands for `runtime::close`: the same steps in the same order;
+//! - `Home::close_with` stands for `home::close`: the same steps in the same order;
 //! - the notify fd is a `loom::sync::Notify`: a lost wake-up is a deadlock, which loom reports.
 
 use std::cell::Cell;
@@ -319,7 +319,7 @@ impl Home {
     }
 
     /// What a host does: it waits for the notify fd, and turns. Between two turns it calls `meanwhile`. Returns the turns.
-    /// (As `runtime::home` does it: `turn`, and `settle` when a turn has ended.)
+    /// (As `home::home` does it: `turn`, and `settle` when a turn has ended.)
     fn host(&self, mut meanwhile: impl FnMut(), mut done: impl FnMut(Stops) -> bool) -> usize {
         let mut seen = Stops::default();
         for turns in 0.. {

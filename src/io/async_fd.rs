@@ -15,7 +15,7 @@ use super::error::{IntoInnerError, TryNewError};
 use super::ready_guard::{Found, ReadyGuard, ReadyMutGuard};
 use super::registration::{Registration, Source, Waiting};
 use crate::base::Interest;
-use crate::runtime::{self, Direction, Ready, Shared};
+use crate::home::{self, Direction, Ready, Shared};
 
 /// Any pollable descriptor (a socket, a pipe, a terminal, an eventfd, a timerfd, ...) on the loop.
 ///
@@ -454,7 +454,7 @@ impl<T: AsFd> AsyncFd<T> {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<ReadyGuard<'_, T>>> {
         let wanted = Ready::wanted(interest, direction);
-        let waiter = runtime::Waiter::Poller;
+        let waiter = home::Waiter::Poller;
         let seen = ready!(self.registration.poll_ready(self.fd(), direction, wanted, waiter, cx))?;
         let mut found = Found::default();
         found.add(direction, seen, wanted);
@@ -527,14 +527,10 @@ impl<T: AsFd> AsyncFd<T> {
         cx: &mut Context<'_>,
         operation: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        self.registration.poll_io(
-            self.get_ref(),
-            direction,
-            runtime::Waiter::Poller,
-            cx,
-            operation,
-            |_| false,
-        )
+        self.registration
+            .poll_io(self.get_ref(), direction, home::Waiter::Poller, cx, operation, |_| {
+                false
+            })
     }
 
     /// Reads into `buffer_len` bytes: a shorter read of a stream leaves nothing in the kernel. To be that of the buffers which a
@@ -547,7 +543,7 @@ impl<T: AsFd> AsyncFd<T> {
     ) -> Poll<io::Result<usize>> {
         let (is_stream, asked_for) = (self.registration.is_stream(), buffer_len.min(MOST_BYTES));
         let drained = |&n: &usize| is_stream && 0 < n && n < asked_for;
-        let waiter = runtime::Waiter::Poller;
+        let waiter = home::Waiter::Poller;
         self.registration
             .poll_io(self.get_ref(), Direction::Read, waiter, cx, operation, drained)
     }
@@ -559,7 +555,7 @@ impl<T: AsFd> AsyncFd<T> {
         cx: &mut Context<'_>,
         operation: impl FnMut(&T) -> io::Result<(R, bool)>,
     ) -> Poll<io::Result<R>> {
-        let waiter = runtime::Waiter::Poller;
+        let waiter = home::Waiter::Poller;
         self.registration
             .poll_io(
                 self.get_ref(),

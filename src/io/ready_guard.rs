@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use super::AsyncFd;
 use super::error::TryIoError;
 use super::registration::{Registration, Source};
-use crate::runtime::{Direction, Ready, Seen};
+use crate::home::{Direction, Ready, Seen};
 
 /// Readiness that was found; whoever learns that it is over says so through this.
 ///

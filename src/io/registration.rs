@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::thread::{self, ThreadId};
 
 use crate::base::{Interest, Key};
-use crate::runtime::{self, Direction, Home, Ready, Seen, Shared, WaiterKey, context, coop};
+use crate::home::{self, Direction, Home, Ready, Seen, Shared, WaiterKey, context, coop};
 
 #[derive(Debug)]
 pub(super) struct Registration {
@@ -130,7 +130,7 @@ impl Registration {
         fd: BorrowedFd<'_>,
         direction: Direction,
         wanted: Ready,
-        waiter: runtime::Waiter<'_>,
+        waiter: home::Waiter<'_>,
         cx: &Context<'_>,
     ) -> Poll<io::Result<Seen>> {
         let home = self.current_home()?;
@@ -150,7 +150,7 @@ impl Registration {
         &self,
         io: &T,
         direction: Direction,
-        mut waiter: runtime::Waiter<'_>,
+        mut waiter: home::Waiter<'_>,
         cx: &Context<'_>,
         mut operation: impl FnMut(&T) -> io::Result<R>,
         drained: impl Fn(&R) -> bool,
@@ -223,7 +223,7 @@ impl<'a> Waiting<'a> {
 
     /// As [`Registration::poll_ready`].
     pub(super) fn poll_ready(&mut self, fd: BorrowedFd<'_>, wanted: Ready, cx: &Context<'_>) -> Poll<io::Result<Seen>> {
-        let waiter = runtime::Waiter::Future(&mut self.key);
+        let waiter = home::Waiter::Future(&mut self.key);
         let polled = (self.registration).poll_ready(fd, self.direction, wanted, waiter, cx);
         self.note(polled)
     }
@@ -235,7 +235,7 @@ impl<'a> Waiting<'a> {
         cx: &Context<'_>,
         operation: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        let waiter = runtime::Waiter::Future(&mut self.key);
+        let waiter = home::Waiter::Future(&mut self.key);
         let polled = (self.registration).poll_io(io, self.direction, waiter, cx, operation, |_| false);
         self.note(polled)
     }

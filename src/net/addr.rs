@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use crate::runtime::coop;
+use crate::home::coop;
 use crate::unblock::try_unblock;
 
 /// Addresses, or names of some: a [`SocketAddr`], an IP address or host name with a port, a `"host:port"` text, or several

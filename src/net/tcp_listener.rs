@@ -13,8 +13,8 @@ use super::addr::{ToSocketAddrs, first_that_works};
 use super::incoming::Incoming;
 use super::socket::{listener, socket};
 use super::tcp_stream::TcpStream;
+use crate::home::Direction;
 use crate::io::AsyncFd;
-use crate::runtime::Direction;
 
 /// A TCP socket that accepts connections.
 ///

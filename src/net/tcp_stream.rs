@@ -16,9 +16,9 @@ use super::bytes::{send, send_vectored};
 use super::socket::{connected, socket, stream};
 use super::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 use crate::base::Backend;
+use crate::home::Direction;
 use crate::io::by_ref::{async_read_by_ref, async_write_by_ref};
 use crate::io::{AsyncFd, Interest, Ready};
-use crate::runtime::Direction;
 
 /// A TCP connection: `futures`' [`AsyncRead`] and [`AsyncWrite`], also by reference. Closing it for writing shuts the
 /// writing side down.

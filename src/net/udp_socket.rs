@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 
 use super::addr::{ToSocketAddrs, first, first_that_works};
 use super::socket::{datagram, socket};
+use crate::home::Direction;
 use crate::io::{AsyncFd, Interest, Ready};
-use crate::runtime::Direction;
 
 /// A UDP socket.
 ///

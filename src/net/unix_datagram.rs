@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use super::peer_cred::{UCred, peer_cred};
 use super::socket::{datagram, socket};
+use crate::home::Direction;
 use crate::io::{AsyncFd, Interest, Ready};
-use crate::runtime::Direction;
 use crate::time::timeout;
 
 /// A Unix socket for datagrams, which come in order, and whole. All methods take `&self`: any number of tasks may use it at once.

@@ -13,8 +13,8 @@ use futures_core::Stream;
 use super::incoming::Incoming;
 use super::socket::{listener, socket};
 use super::unix_stream::UnixStream;
+use crate::home::Direction;
 use crate::io::AsyncFd;
-use crate::runtime::Direction;
 
 /// A Unix socket that accepts connections.
 ///

@@ -15,11 +15,11 @@ use super::bytes::{send, send_vectored};
 use super::peer_cred::{UCred, peer_cred};
 use super::socket::{connected, socket, stream};
 use super::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
+use crate::home::{Direction, coop};
 use crate::io::by_ref::{async_read_by_ref, async_write_by_ref};
 use crate::io::{AsyncFd, Interest, Ready};
 #[cfg(target_os = "linux")]
 use crate::io::{MOST_BUFFERS, MOST_BYTES};
-use crate::runtime::{Direction, coop};
 
 /// A connection through a Unix socket: `futures`' [`AsyncRead`] and [`AsyncWrite`], also by reference. Closing it for writing
 /// shuts the writing side down.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Output, Stdio};
 
 use super::child::Child;
-use crate::runtime::coop;
+use crate::home::coop;
 
 /// Says how a process is to be started: [`std::process::Command`], with a [`Child`] that can be awaited.
 ///

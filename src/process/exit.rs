@@ -7,8 +7,8 @@ use std::process::ExitStatus;
 use super::orphans;
 use crate::base::fork::{self, Birth};
 use crate::base::with_own_slack;
+use crate::home::coop;
 use crate::io::AsyncFd;
-use crate::runtime::coop;
 use crate::signal::Signals;
 
 // Each exports `ExitFd`, a descriptor that is readable when a child has ended:

@@ -7,8 +7,8 @@ use std::{io, mem};
 use parking_lot::Mutex;
 
 use super::exit::{ExitFd, Process, Watch};
+use crate::home::{Shared, context};
 use crate::io::{AsyncFd, Interest};
-use crate::runtime::{Shared, context};
 
 /// Has a loop reap the process when it ends: the one that watches it, or else the one that runs here. Without one it is an orphan.
 pub(super) fn leave(mut process: Process, watch: Option<Watch>) {

@@ -1,10 +1,8 @@
 //! `before_wait` and `after_wait`, of a runtime and of its local spawner.
 
-use super::error::RunError;
-use super::home::Home;
-use super::hooks::{Hooks, Wait, WaitHook};
 use super::runtime::Runtime;
 use super::spawner::LocalSpawner;
+use crate::home::{Home, Hooks, RunError, Wait, WaitHook};
 
 impl Home {
     fn before_wait(&self, hook: impl FnMut(&mut Wait) + 'static) -> Result<WaitHook, RunError> {

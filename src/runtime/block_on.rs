@@ -2,9 +2,8 @@
 
 use std::future::Future;
 
-use super::context;
-use super::error::RunError;
 use super::runtime::Runtime;
+use crate::home::{RunError, context};
 
 /// Runs the future to its end, on a runtime of its own: made for it on this thread, and closed when it ends. The future may borrow,
 /// and need not be `Send`.

@@ -9,12 +9,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::error::RunError;
-use super::home::{Goal, Home};
 use super::runtime::Runtime;
-use super::shared::{Settings, Shared};
-use super::{clock, context};
 use crate::base::with_own_slack;
+use crate::home::{Goal, Home, RunError, Settings, Shared, clock, context};
 use crate::observe::{Observer, Stall, Stalls, WatchSettings};
 
 /// Makes a [`Runtime`] with other settings than the default ones, or one on a thread of its own.

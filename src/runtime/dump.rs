@@ -1,11 +1,9 @@
 //! Makes a [`Dump`] of a runtime, at home; and names the tasks that are in it.
 
-use super::context;
-use super::error::RunError;
-use super::home::Home;
 use super::runtime::Runtime;
 use super::spawner::LocalSpawner;
 use crate::executor::TaskId;
+use crate::home::{Home, RunError, context};
 use crate::observe::{Dump, TaskDump, WaitsFor, plain};
 
 impl Home {

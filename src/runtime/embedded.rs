@@ -17,14 +17,11 @@ use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::context;
-use super::error::RunError;
-use super::home::{Home, Turn};
 use super::runtime::Runtime;
-use super::shared::Shared;
 use crate::base::Descriptor;
+use crate::home::{Home, RunError, Shared, Turn};
 
 /// A runtime embedded in another event loop, the *host*: made by [`Runtime::embed`].
 ///
@@ -97,13 +94,7 @@ impl Embedded {
     ///
     /// All of [`RunError`]: `Nested` in a task of this runtime; `Stopped` after the pass that closed.
     pub fn turn(&self) -> Result<Turn, RunError> {
-        let home = self.home()?;
-        home.guest.turned_inside.set(context::inside_loop());
-        if home.has_nothing_to_do() {
-            return Ok(Turn::default());
-        }
-        // No `context::sweep`: other runtimes of this thread may have a grace period, and this never waits.
-        home.turn(Some(Duration::ZERO))
+        self.home()?.turn_as_guest()
     }
 
     /// When the runtime will next have something to do by itself: the first deadline of a timer, or the end of the grace period.
@@ -116,7 +107,7 @@ impl Embedded {
     /// # Examples
     ///
     /// ```
-    /// use std::time::{Duration, Instant};
+    /// use std::time::Instant;
     ///
     /// let runtime = evbase::Runtime::new()?;
     /// let embedded = runtime.embed()?;
@@ -133,51 +124,6 @@ impl Embedded {
 
     fn home(&self) -> Result<Rc<Home>, RunError> {
         Home::of_bound(&self.shared)
-    }
-}
-
-impl Home {
-    /// The bell has rung in the loop of this home: tells the hosts of the guests on this thread that these were asked to stop. If
-    /// such a host is a task of this loop, it turns its guest now. A loop that `would_sleep`, and has looked in vain since, closes
-    /// those that nobody turns: this thread does nothing else meanwhile.
-    pub(super) fn tell_hosts(&self, would_sleep: bool) {
-        let has_to_know = |home: &Home| home.shared().is_embedded() && home.is_due() && home.has_unseen_stop();
-        let guests = context::others(self, has_to_know);
-        if guests.is_empty() {
-            return;
-        }
-        let told = guests.iter().filter(|home| home.tell_host()).count();
-        let polls = self.shared().inbox().counts().polls.get();
-        let is_idle = told == 0 && would_sleep;
-        if self.guest.idle_at.replace(is_idle.then_some(polls)) == Some(polls) && is_idle {
-            guests.iter().for_each(Home::close_at_once);
-        } else if let Some(bell) = context::bell() {
-            // The loop looks, without sleeping, and comes back here.
-            bell.ring();
-        }
-    }
-
-    /// Whether a turn would find nothing: home has settled, nothing has come since, and the kernel has no event. Everything stays as it
-    /// is, the alarm included; what comes after the look makes the descriptor readable.
-    fn has_nothing_to_do(&self) -> bool {
-        self.executor().is_asleep() && self.hooks().is_empty() && self.kernel_has_nothing()
-    }
-
-    /// Tells the host of a stop. False: it was told before.
-    fn tell_host(&self) -> bool {
-        let stops = self.shared().stops();
-        let is_new = self.guest.told.replace(stops) != stops;
-        if is_new {
-            self.executor().tell_host();
-        }
-        is_new
-    }
-
-    /// Whether the host sees to a stop, by turns in the loop that runs on this thread.
-    pub(super) fn is_left_to_host(&self) -> bool {
-        self.shared().is_embedded()
-            && context::inside_loop()
-            && (self.guest.turned_inside.get() || self.has_unseen_stop())
     }
 }
 

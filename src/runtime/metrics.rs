@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::shared::Shared;
 use crate::base::{Buckets, Histogram};
 use crate::executor::Count;
+use crate::home::Shared;
 use crate::observe::Measured;
 
 /// What a runtime has done so far: a snapshot, taken from any thread by [`Runtime::metrics`](crate::Runtime::metrics).

@@ -14,16 +14,11 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use super::builder::Builder;
-use super::error::{RunError, SpawnError};
-use super::home::{Exit, Goal, Home, RootFuture, Turn};
 use super::metrics::Metrics;
-use super::report::Report;
-use super::shared::Shared;
 use super::shutdown::{Shutdown, Terminated};
 use super::spawner::{LocalSpawner, Spawner};
-use super::standing::Standing;
-use super::{close, context};
 use crate::executor::{JoinHandle, Large, Origin, Priority, Root, catch_panic, is_large};
+use crate::home::{Exit, Goal, Home, Report, RootFuture, RunError, Shared, SpawnError, Standing, Turn, close, context};
 
 /// A single-threaded async runtime on its own event base.
 ///

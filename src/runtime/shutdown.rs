@@ -9,14 +9,10 @@ use std::time::{Duration, Instant};
 
 use futures_core::future::FusedFuture;
 
-use super::error::WaitError;
-use super::home::Home;
-use super::once::Waiter;
-use super::report::Report;
-use super::shared::Shared;
-use super::standing::Standing;
-use super::{context, wait};
+use super::wait;
 use crate::executor::{StopLevel, coop};
+use crate::home::once::Waiter;
+use crate::home::{Home, Report, Shared, Standing, WaitError, context};
 
 /// Ends a runtime from anywhere: from any thread, any number of times, and from a signal handler.
 ///

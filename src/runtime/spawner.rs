@@ -10,11 +10,8 @@ use std::task::{Context, Poll};
 use futures_task::{FutureObj, LocalFutureObj, LocalSpawn, Spawn, SpawnError as FuturesSpawnError};
 use pin_project_lite::pin_project;
 
-use super::context;
-use super::error::{SpawnError, SpawnErrorKind};
-use super::home::Home;
-use super::shared::Shared;
 use crate::executor::{self, Inbox, JoinHandle, Large, Origin, Priority, is_large};
+use crate::home::{Home, Shared, SpawnError, SpawnErrorKind, context};
 use crate::sync;
 
 /// Spawns tasks into a runtime from any thread.

@@ -11,16 +11,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::bell::Bell;
-use super::context::{self, Waiting};
-use super::error::{RunError, WaitError};
-use super::home::{Exit, Goal, Home};
-use super::report::Report;
-use super::shared::Shared;
 use super::shutdown::Terminated;
-use super::standing::Standing;
 use crate::base::fork;
 use crate::executor::{JoinError, JoinHandle, catch_panic};
+use crate::home::bell::Bell;
+use crate::home::context::{self, Waiting};
+use crate::home::{Exit, Goal, Home, Report, RunError, Shared, Standing, WaitError};
 use crate::sync;
 
 impl<T> JoinHandle<T> {
@@ -177,7 +173,7 @@ fn block_on<F: Future + Unpin>(future: &mut F, deadline: Option<Instant>) -> Res
             }
             continue;
         }
-        let rest = deadline.map(super::home::time_until);
+        let rest = deadline.map(crate::home::time_until);
         if rest == Some(Duration::ZERO) {
             return Ok(None);
         }

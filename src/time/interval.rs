@@ -9,7 +9,7 @@ use futures_core::Stream;
 
 use super::after;
 use super::sleep::{Sleep, sleep_until};
-use crate::runtime::now;
+use crate::home::now;
 
 /// Ticks at once, and then every `period`.
 ///

@@ -31,7 +31,7 @@ pub use sleep::{Sleep, sleep, sleep_until};
 pub use timeout::{Elapsed, Timeout, timeout, timeout_at};
 
 use crate::base::FOREVER;
-pub use crate::runtime::{Hold, hold, now};
+pub use crate::home::{Hold, hold, now};
 
 /// `start + duration`, or as far ahead as any wait goes where `Instant` can't hold that.
 fn after(start: Instant, duration: Duration) -> Instant {

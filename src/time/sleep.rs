@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::after;
 use crate::base::{TimerKey, Until};
-use crate::runtime::{Home, RemoteTimer, Shared, context, coop, disarm, now};
+use crate::home::{Home, RemoteTimer, Shared, context, coop, disarm, now};
 
 /// Sleeps for a duration, counted from this call.
 ///

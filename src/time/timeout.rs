@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use pin_project_lite::pin_project;
 
 use super::sleep::{Sleep, sleep, sleep_until};
-use crate::runtime::coop;
+use crate::home::coop;
 
 /// Gives the future's output, or [`Elapsed`] if it takes longer than `duration`, counted from this call.
 ///

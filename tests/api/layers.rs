@@ -1,4 +1,4 @@
-//! Imports go one way: adapters -> runtime -> observe -> executor and base, which don't know each other.
+//! Imports go one way: adapters -> runtime -> home -> observe -> executor and base, which don't know each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -71,8 +71,13 @@ fn what_observes_knows_no_runtime() {
 }
 
 #[test]
+fn home_knows_no_handle() {
+    assert_knows(&["home"], &["observe", "executor", "base", "random", "sync"], &[]);
+}
+
+#[test]
 fn the_runtime_knows_no_adapter() {
-    assert_knows(&["runtime"], &["observe", "executor", "base", "random", "sync"], &[]);
+    assert_knows(&["runtime"], &["home", "observe", "executor", "base", "sync"], &[]);
 }
 
 #[test]
@@ -88,7 +93,7 @@ fn the_adapters_know_the_runtime_and_no_executor() {
             "hyper.rs",
             "tokio.rs",
         ],
-        &["runtime", "base"],
+        &["runtime", "home", "base"],
         &["crate::executor", "crate::observe"],
     );
 }

@@ -455,8 +455,13 @@ fn the_call_that_drives_a_hook_that_forks_answers_forked_in_the_child() {
                         wait.at_most(Duration::from_millis(1));
                     })
                 };
+                let until_forked = async {
+                    while child.get() < 0 {
+                        sleep(Duration::from_millis(5)).await;
+                    }
+                };
                 let forked = match calls_block_on {
-                    true => matches!(runtime.block_on(sleep(Duration::from_millis(5))), Err(RunError::Forked)),
+                    true => matches!(runtime.block_on(until_forked), Err(RunError::Forked)),
                     false => matches!(runtime.turn(Some(Duration::from_millis(5))), Err(RunError::Forked)),
                 };
                 if child.get() == 0 {

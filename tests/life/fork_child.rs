@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::Poll;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evbase::io::AsyncFd;
 use evbase::{Builder, RunError, Runtime, SpawnErrorKind, WaitError, yield_now};
@@ -151,7 +151,7 @@ fn in_a_loop_of_the_childs_a_timer_goes_on_and_a_descriptor_says_whose_it_is() {
         for at_home in [true, false].repeat(10) {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             let mut fd = Some(AsyncFd::new(ours).unwrap());
-            let mut sleep = evbase::time::sleep(Duration::from_millis(1));
+            let mut sleep = evbase::time::sleep(Duration::from_secs(3600));
             let runtime = Runtime::new().unwrap();
             runtime
                 .block_on(async {
@@ -160,6 +160,7 @@ fn in_a_loop_of_the_childs_a_timer_goes_on_and_a_descriptor_says_whose_it_is() {
                     assert!(futures::poll!(&mut sleep).is_pending());
                 })
                 .unwrap();
+            sleep.reset(Instant::now() + Duration::from_millis(2));
             let in_the_child = || {
                 let fd = fd.take().unwrap();
                 let here = Runtime::new().unwrap();

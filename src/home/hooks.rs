@@ -113,7 +113,7 @@ impl Hook {
 
 /// The hooks of a home.
 #[derive(Default)]
-pub(super) struct Hooks {
+pub(crate) struct Hooks {
     /// Some may have been removed.
     hooks: RefCell<Vec<Rc<Hook>>>,
     /// `before` has run, and `after` hasn't since.
@@ -125,7 +125,7 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.hooks.borrow().iter().all(|hook| hook.removed.get())
     }
 
@@ -195,11 +195,11 @@ impl Hooks {
         catch_panic::drop_payload(later);
     }
 
-    pub(super) fn add_before(&self, hook: impl FnMut(&mut Wait) + 'static) -> WaitHook {
+    pub(crate) fn add_before(&self, hook: impl FnMut(&mut Wait) + 'static) -> WaitHook {
         self.add(true, Call::Before(Box::new(hook)))
     }
 
-    pub(super) fn add_after(&self, hook: impl FnMut() + 'static) -> WaitHook {
+    pub(crate) fn add_after(&self, hook: impl FnMut() + 'static) -> WaitHook {
         self.add(false, Call::After(Box::new(hook)))
     }
 

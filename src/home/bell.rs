@@ -31,7 +31,7 @@ const ASLEEP: usize = 1 << 1;
 pub(super) const NAP: Duration = Duration::from_millis(5);
 
 /// Ends the sleep of a thread, from any thread and from a signal handler.
-pub(super) trait EndSleep {
+pub(crate) trait EndSleep {
     /// False if it could not.
     fn end_sleep(&self) -> bool;
 }
@@ -44,7 +44,7 @@ impl EndSleep for Notifier {
 
 /// The bell of a thread. The runtimes at home there hold it, too. (In a model, `N` stands for the descriptor.)
 #[derive(Debug)]
-pub(super) struct Bell<N = Notifier> {
+pub(crate) struct Bell<N = Notifier> {
     word: AtomicUsize,
     /// Made when the thread first sleeps listening: most threads have one runtime, and never do.
     notifier: OnceLock<N>,
@@ -66,7 +66,7 @@ impl<N: EndSleep> Bell<N> {
     }
 
     /// From any thread, and from a signal handler. True if the thread was asleep, and is being woken.
-    pub(super) fn ring(&self) -> bool {
+    pub(crate) fn ring(&self) -> bool {
         if self.word.swap(RUNG, AcqRel) & ASLEEP == 0 {
             return false;
         }
@@ -97,7 +97,7 @@ impl<N: EndSleep> Bell<N> {
     }
 
     /// Whether it has rung since the last answer. If so, the caller looks at the stops of all runtimes of this thread.
-    pub(super) fn answer(&self) -> bool {
+    pub(crate) fn answer(&self) -> bool {
         // Acquire: the caller sees the stop that was set before the ring.
         self.word.load(Relaxed) & RUNG != 0 && self.word.fetch_and(!RUNG, Acquire) & RUNG != 0
     }
@@ -121,7 +121,7 @@ impl Bell {
     }
 
     /// Sleeps until it rings, or for so long, or until a signal handler has run.
-    pub(super) fn wait(&self, timeout: Option<Duration>) {
+    pub(crate) fn wait(&self, timeout: Option<Duration>) {
         let nap = || std::thread::sleep(timeout.map_or(NAP, |timeout| timeout.min(NAP)));
         let Ok(notifier) = self.notifier() else {
             return nap();
@@ -202,7 +202,7 @@ impl<N: EndSleep> Bells<N> {
 
     /// Rings the bell of home; or else one bell after the other, until one wakes a sleeping thread, which then closes the runtime:
     /// true. Threads that were awake answer before they sleep. From any thread, and from a signal handler.
-    pub(super) fn ring(&self) -> bool {
+    pub(crate) fn ring(&self) -> bool {
         if let Some(home) = self.home.get() {
             return home.ring();
         }

@@ -22,42 +22,42 @@ use crate::sync;
 
 /// The builder's settings.
 #[derive(Clone)]
-pub(super) struct Settings {
-    pub(super) grace: Duration,
-    pub(super) event_interval: u32,
-    pub(super) timer_slack: Option<Duration>,
-    pub(super) event_time: Option<Duration>,
+pub(crate) struct Settings {
+    pub(crate) grace: Duration,
+    pub(crate) event_interval: u32,
+    pub(crate) timer_slack: Option<Duration>,
+    pub(crate) event_time: Option<Duration>,
     /// Whether time is virtual.
-    pub(super) paused: bool,
+    pub(crate) paused: bool,
     /// The seed of a run in random order.
-    pub(super) shuffle: Option<u64>,
-    pub(super) watch: WatchSettings,
+    pub(crate) shuffle: Option<u64>,
+    pub(crate) watch: WatchSettings,
 }
 
 /// What home counts; the executor has counters of its own.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) turns: Count,
-    pub(super) parks: Count,
-    pub(super) events: Count,
-    pub(super) timers: Count,
-    pub(super) notified: Count,
+pub(crate) struct Counters {
+    pub(crate) turns: Count,
+    pub(crate) parks: Count,
+    pub(crate) events: Count,
+    pub(crate) timers: Count,
+    pub(crate) notified: Count,
     /// Of the last pass.
-    pub(super) ready: Gauge,
-    pub(super) sources: Gauge,
-    pub(super) armed: Gauge,
+    pub(crate) ready: Gauge,
+    pub(crate) sources: Gauge,
+    pub(crate) armed: Gauge,
 }
 
 /// A figure of the last pass: written at home, read on any thread.
 #[derive(Debug, Default)]
-pub(super) struct Gauge(AtomicUsize);
+pub(crate) struct Gauge(AtomicUsize);
 
 impl Gauge {
     pub(super) fn set(&self, figure: usize) {
         self.0.store(figure, Relaxed);
     }
 
-    pub(super) fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed) as u64
     }
 }
@@ -71,18 +71,18 @@ pub(crate) struct Shared {
     pub(super) binding: Binding<Base>,
     pub(super) settings: Settings,
     /// Set when home has seen a stop.
-    pub(super) stopping: Once<()>,
+    pub(crate) stopping: Once<()>,
     /// Set when everything is freed.
-    pub(super) closed: Once<Report>,
-    pub(super) counters: Counters,
+    pub(crate) closed: Once<Report>,
+    pub(crate) counters: Counters,
     /// With `measure` only.
-    pub(super) measured: Option<Arc<Measured>>,
+    pub(crate) measured: Option<Arc<Measured>>,
     /// With `on_stall` only.
     pub(super) watchpoint: Option<Arc<Watchpoint>>,
     /// While there is a [`Hold`](crate::time::Hold), virtual time stands still.
     pub(super) holds: AtomicUsize,
     /// The OS error with which the kernel refused to wait, if that has ended the thread of `Builder::start`.
-    pub(super) wait_error: OnceLock<i32>,
+    pub(crate) wait_error: OnceLock<i32>,
 }
 
 // A panic leaves it whole: no user code runs in the middle of a change.
@@ -121,7 +121,7 @@ impl Unpark for Arc<HomeWaker> {
 }
 
 impl Shared {
-    pub(super) fn new(settings: Settings) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(settings: Settings) -> io::Result<Arc<Self>> {
         let mut base: Base = EventBase::new()?;
         base.announce_timers(prefetch_task);
         if settings.paused {
@@ -199,7 +199,7 @@ impl Shared {
     }
 
     /// One [`Embedded`](super::Embedded) less; on any thread.
-    pub(super) fn unembed(&self) {
+    pub(crate) fn unembed(&self) {
         self.waker.embedded.fetch_sub(1, Relaxed);
     }
 

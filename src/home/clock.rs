@@ -14,7 +14,7 @@ use crate::base::FOREVER;
 /// There is, or was, a runtime with virtual time in this process: `now` has to look for it.
 static VIRTUAL: AtomicBool = AtomicBool::new(false);
 
-pub(super) fn use_virtual_time() {
+pub(crate) fn use_virtual_time() {
     VIRTUAL.store(true, Relaxed);
 }
 
@@ -137,7 +137,7 @@ const NEVER: Duration = FOREVER.saturating_sub(Duration::from_secs(365 * 24 * 60
 
 impl Home {
     /// The time by which timers fire, and the grace period ends.
-    pub(super) fn now(&self) -> Instant {
+    pub(crate) fn now(&self) -> Instant {
         match self.shared().settings.paused {
             false => Instant::now(),
             true => self.base().as_ref().map_or_else(Instant::now, |base| base.now()),
@@ -145,7 +145,7 @@ impl Home {
     }
 
     /// What is left until then.
-    pub(super) fn time_until(&self, deadline: Instant) -> Duration {
+    pub(crate) fn time_until(&self, deadline: Instant) -> Duration {
         deadline.saturating_duration_since(self.now())
     }
 
@@ -156,7 +156,7 @@ impl Home {
     }
 
     /// The first deadline of a timer, or the end of the grace period.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let timer = self.base().as_mut().and_then(|base| base.next_deadline());
         timer.into_iter().chain(self.grace_end()).min()
     }

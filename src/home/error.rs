@@ -118,7 +118,7 @@ impl<X> SpawnError<X> {
 
     /// Of a refused future that was boxed.
     #[cold]
-    pub(super) fn unboxed(error: SpawnError<Large<X>>) -> Self {
+    pub(crate) fn unboxed(error: SpawnError<Large<X>>) -> Self {
         Self::new(error.kind, error.into_inner().into_inner())
     }
 

@@ -105,7 +105,7 @@ pub(super) fn can_bind() -> bool {
 }
 
 /// Adds a new home to this thread's list. (On a thread that is exiting there is no list; see `can_bind`.)
-pub(super) fn bind(home: &Rc<Home>) {
+pub(crate) fn bind(home: &Rc<Home>) {
     let _ = THREAD.try_with(|thread| {
         thread.homes.borrow_mut().push(home.clone());
         thread.changed();
@@ -176,7 +176,7 @@ impl Shared {
 /// The bell of this thread, if a loop that runs here has to listen to it, since there is another runtime, or a blocking wait
 /// further out in the stack.
 #[inline]
-pub(super) fn bell() -> Option<sync::Arc<Bell>> {
+pub(crate) fn bell() -> Option<sync::Arc<Bell>> {
     if !LISTENS.try_with(Cell::get).unwrap_or(false) {
         return None;
     }
@@ -184,7 +184,7 @@ pub(super) fn bell() -> Option<sync::Arc<Bell>> {
 }
 
 /// Has stops of a runtime without a home ring this thread's bell: a loop here waits for the end of that runtime.
-pub(super) fn listen_for(shared: &Arc<Shared>) {
+pub(crate) fn listen_for(shared: &Arc<Shared>) {
     let _ = THREAD.try_with(|thread| {
         let mut awaited = thread.awaited.borrow_mut();
         // Runtimes that have been dropped, or have got a home, need not be listened to any more.
@@ -202,13 +202,13 @@ pub(super) fn listen_for(shared: &Arc<Shared>) {
 }
 
 /// A blocking wait on this thread, while it lives. Loops that run during the wait listen to the bell.
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     /// `None` if the thread is nobody's home, or is exiting.
-    pub(super) bell: Option<sync::Arc<Bell>>,
+    pub(crate) bell: Option<sync::Arc<Bell>>,
 }
 
 impl Waiting {
-    pub(super) fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         let bell = THREAD.try_with(|thread| {
             if thread.homes.borrow().is_empty() {
                 return None;
@@ -236,7 +236,7 @@ impl Drop for Waiting {
 
 /// A runtime, among the `wanted`, that was asked to stop and that this thread has to close: it is at home here, outside of its
 /// loop; or a loop here waits for its end, and it had no home, so that this thread becomes its home.
-pub(super) fn due(wanted: &dyn Fn(&Home) -> bool) -> Option<Rc<Home>> {
+pub(crate) fn due(wanted: &dyn Fn(&Home) -> bool) -> Option<Rc<Home>> {
     let is_due = |home: &&Rc<Home>| wanted(home) && home.is_due();
     let home = THREAD.try_with(|thread| thread.homes.borrow().iter().find(is_due).cloned());
     if let Ok(Some(home)) = home {
@@ -263,7 +263,7 @@ pub(super) fn due(wanted: &dyn Fn(&Home) -> bool) -> Option<Rc<Home>> {
 
 /// Closes the runtimes that are `due`, but for `except`, and for those that are embedded: their hosts run the grace period, and
 /// close them.
-pub(super) fn sweep(except: Option<&Arc<Shared>>) {
+pub(crate) fn sweep(except: Option<&Arc<Shared>>) {
     let wanted = |home: &Home| {
         let shared = home.shared();
         !shared.is_embedded() && !except.is_some_and(|except| Arc::ptr_eq(shared, except))
@@ -274,7 +274,7 @@ pub(super) fn sweep(except: Option<&Arc<Shared>>) {
 }
 
 /// The other homes on this thread for which the condition holds.
-pub(super) fn others(except: &Home, condition: impl Fn(&Home) -> bool) -> Vec<Rc<Home>> {
+pub(crate) fn others(except: &Home, condition: impl Fn(&Home) -> bool) -> Vec<Rc<Home>> {
     let homes = THREAD.try_with(|thread| {
         let homes = thread.homes.borrow();
         let others = homes.iter().filter(|home| !std::ptr::eq(&***home, except));
@@ -302,7 +302,7 @@ impl Loops {
 }
 
 /// Whether a loop of evbase runs on this thread, further out in the stack.
-pub(super) fn inside_loop() -> bool {
+pub(crate) fn inside_loop() -> bool {
     LOOPS.try_with(Cell::get).is_ok_and(|loops| loops.now() > 0)
 }
 
@@ -333,13 +333,13 @@ impl Drop for InLoop {
 }
 
 /// A context, until it is dropped. Guards can be dropped in any order.
-pub(super) struct Context {
+pub(crate) struct Context {
     number: u64,
     not_send: PhantomData<*const ()>,
 }
 
 impl Context {
-    pub(super) fn enter(home: &Rc<Home>) -> Self {
+    pub(crate) fn enter(home: &Rc<Home>) -> Self {
         let number = with_contexts(|contexts| {
             let number = contexts.last().map_or(0, |(number, _)| number + 1);
             contexts.push((number, home.clone()));
@@ -380,7 +380,7 @@ fn with_contexts<R>(change: impl FnOnce(&mut Contexts) -> R) -> Option<R> {
 }
 
 /// The innermost of the contexts' homes for which the condition holds.
-pub(super) fn find(condition: impl FnMut(&&Rc<Home>) -> bool) -> Option<Rc<Home>> {
+pub(crate) fn find(condition: impl FnMut(&&Rc<Home>) -> bool) -> Option<Rc<Home>> {
     let found = CONTEXTS.try_with(|stack| {
         let contexts = stack.borrow();
         contexts.iter().rev().map(|(_, home)| home).find(condition).cloned()
@@ -413,7 +413,7 @@ pub(crate) fn current() -> Option<Rc<Home>> {
 
 /// As `current`, or a panic that names the caller's line.
 #[track_caller]
-pub(super) fn expect_current() -> Rc<Home> {
+pub(crate) fn expect_current() -> Rc<Home> {
     match current() {
         Some(home) => home,
         None => panic!(

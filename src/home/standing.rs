@@ -12,7 +12,7 @@ use super::report::Report;
 use super::shared::Shared;
 
 /// A runtime as seen from this thread.
-pub(super) enum Standing {
+pub(crate) enum Standing {
     /// This is the child of a fork, and the runtime the parent's.
     Forked,
     /// Everything is freed.
@@ -28,7 +28,7 @@ pub(super) enum Standing {
 }
 
 impl Standing {
-    pub(super) fn of(shared: &Arc<Shared>) -> Self {
+    pub(crate) fn of(shared: &Arc<Shared>) -> Self {
         if shared.is_forked() {
             return Self::Forked;
         }
@@ -47,7 +47,7 @@ impl Standing {
 
 impl Home {
     /// This thread's half of the runtime; makes this thread home if there is none.
-    pub(super) fn bind(shared: &Arc<Shared>) -> Result<Rc<Self>, RunError> {
+    pub(crate) fn bind(shared: &Arc<Shared>) -> Result<Rc<Self>, RunError> {
         match Standing::of(shared) {
             Standing::Here(home) => Ok(home),
             Standing::Unbound if !context::can_bind() => Err(RunError::ThreadExiting),
@@ -68,7 +68,7 @@ impl Home {
     }
 
     /// This thread's half of a runtime that has got a home before.
-    pub(super) fn of_bound(shared: &Arc<Shared>) -> Result<Rc<Self>, RunError> {
+    pub(crate) fn of_bound(shared: &Arc<Shared>) -> Result<Rc<Self>, RunError> {
         match Standing::of(shared) {
             Standing::Here(home) => Ok(home),
             Standing::Elsewhere(home) => Err(RunError::NotHome { home }),

@@ -71,7 +71,7 @@ pub(super) enum Life {
 }
 
 /// The future of `block_on`.
-pub(super) trait RootFuture: Root {
+pub(crate) trait RootFuture: Root {
     /// Drops the future; it must not panic.
     fn discard(&mut self);
 
@@ -81,17 +81,17 @@ pub(super) trait RootFuture: Root {
 
 /// What ends a loop, besides the end of the runtime.
 #[derive(Default)]
-pub(super) struct Goal<'a> {
+pub(crate) struct Goal<'a> {
     /// The future of `block_on`: its end.
-    pub(super) root: Option<&'a mut dyn RootFuture>,
+    pub(crate) root: Option<&'a mut dyn RootFuture>,
     /// A condition, looked at once a pass.
-    pub(super) until: Option<&'a dyn Fn() -> bool>,
-    pub(super) deadline: Option<Instant>,
+    pub(crate) until: Option<&'a dyn Fn() -> bool>,
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// Why a loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Exit {
+pub(crate) enum Exit {
     /// The condition holds; or the root is done, and no stop was asked for.
     Done,
     /// The deadline has passed.
@@ -205,15 +205,15 @@ impl Home {
     }
 
     /// The base; `None` when it is closed. No user code runs under this borrow.
-    pub(super) fn base(&self) -> RefMut<'_, Option<Base>> {
+    pub(crate) fn base(&self) -> RefMut<'_, Option<Base>> {
         self.base.borrow_mut()
     }
 
-    pub(super) fn watched(&self) -> Option<&Watched> {
+    pub(crate) fn watched(&self) -> Option<&Watched> {
         self.watched.as_deref()
     }
 
-    pub(super) fn hooks(&self) -> &Hooks {
+    pub(crate) fn hooks(&self) -> &Hooks {
         &self.hooks
     }
 
@@ -241,21 +241,21 @@ impl Home {
     }
 
     /// Whether new tasks and registrations are accepted.
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         matches!(self.life(), Life::Bound | Life::Stopping { .. })
     }
 
     /// Whether home has seen a stop, and takes tasks still.
-    pub(super) fn is_in_grace(&self) -> bool {
+    pub(crate) fn is_in_grace(&self) -> bool {
         matches!(self.life(), Life::Stopping { .. })
     }
 
-    pub(super) fn is_driven(&self) -> bool {
+    pub(crate) fn is_driven(&self) -> bool {
         self.driven.get()
     }
 
     /// Whether a stop was asked for, and this home's loop doesn't run: some other call has to close it.
-    pub(super) fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         !self.is_driven() && !self.shared.is_forked() && self.shared.stops().requested()
     }
 
@@ -265,7 +265,7 @@ impl Home {
     }
 
     /// Makes what a host polls: see `embedded.rs`.
-    pub(super) fn embed(&self) -> Result<Arc<Descriptor>, RunError> {
+    pub(crate) fn embed(&self) -> Result<Arc<Descriptor>, RunError> {
         if !self.is_open() {
             return Err(RunError::Stopped);
         }
@@ -313,7 +313,7 @@ impl Home {
     }
 
     /// Runs the loop. Other loops may be on this thread's stack, but none of this home.
-    pub(super) fn drive(self: &Rc<Self>, mut goal: Goal<'_>) -> Result<Exit, RunError> {
+    pub(crate) fn drive(self: &Rc<Self>, mut goal: Goal<'_>) -> Result<Exit, RunError> {
         let _driving = Driving::begin(self)?;
         self.leave_by_panic();
         if goal.root.is_some() {
@@ -354,7 +354,7 @@ impl Home {
     }
 
     /// One pass of the loop, which closes the runtime if that is due.
-    pub(super) fn turn(self: &Rc<Self>, timeout: Option<Duration>) -> Result<Turn, RunError> {
+    pub(crate) fn turn(self: &Rc<Self>, timeout: Option<Duration>) -> Result<Turn, RunError> {
         let _driving = Driving::begin(self)?;
         self.leave_by_panic();
         let seen = self.receive()?;
@@ -575,7 +575,7 @@ impl Home {
     }
 }
 
-pub(super) fn time_until(deadline: Instant) -> Duration {
+pub(crate) fn time_until(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 

@@ -30,7 +30,7 @@ use crate::base::EventBase;
 use crate::executor::{StopLevel, Stops, catch_panic};
 
 /// What the drop of a `Runtime` does, on any thread.
-pub(super) fn dropped(shared: &Arc<Shared>) {
+pub(crate) fn dropped(shared: &Arc<Shared>) {
     if shared.is_forked() {
         // The tasks are the parent's, and so is the kernel queue: only this process's copies of descriptors are closed.
         return context::home_of(shared).iter().for_each(Home::abandon);
@@ -106,7 +106,7 @@ impl Home {
 
     /// As `close_here`, by a call about another runtime, or by a poll of a `Terminated`. Inside the loop of another runtime it
     /// closes at once: that loop would have to wait for the grace period.
-    pub(super) fn close_in_passing(self: &Rc<Self>) {
+    pub(crate) fn close_in_passing(self: &Rc<Self>) {
         if context::inside_loop() {
             self.close_at_once();
         } else {

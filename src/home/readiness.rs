@@ -260,7 +260,7 @@ impl Readiness {
     }
 
     /// Calls `each` with the wakers of all who wait, and for what.
-    pub(super) fn each_waiting<'a>(&'a self, mut each: impl FnMut(Interest, &'a Waker)) {
+    pub(crate) fn each_waiting<'a>(&'a self, mut each: impl FnMut(Interest, &'a Waker)) {
         for direction in Direction::BOTH {
             let interest = match direction {
                 Direction::Read => Interest::READABLE,

@@ -1,0 +1,79 @@
+//! What a home knows of embedded runtimes, its own and those on its thread: for [`Embedded`](crate::Embedded).
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::context;
+use super::error::RunError;
+use super::home::{Home, Turn};
+use crate::executor::Stops;
+
+/// What a home knows of being a guest on its thread, and of the guests there.
+///
+/// The host may be a task in the loop of another runtime. A stop that finds that loop asleep rings the bell only; and whoever
+/// closed the guest there and then would leave its host waiting for a descriptor that is never readable again.
+#[derive(Default)]
+pub(super) struct Guest {
+    /// The stops of which this home's host was told.
+    told: Cell<Stops>,
+    /// The last turn was made inside the loop of another runtime.
+    turned_inside: Cell<bool>,
+    /// In the loop of this home: how many polls there had been when it would have slept, but for guests that nobody had turned.
+    idle_at: Cell<Option<u64>>,
+}
+
+impl Home {
+    /// The bell has rung in the loop of this home: tells the hosts of the guests on this thread that these were asked to stop. If
+    /// such a host is a task of this loop, it turns its guest now. A loop that `would_sleep`, and has looked in vain since, closes
+    /// those that nobody turns: this thread does nothing else meanwhile.
+    pub(super) fn tell_hosts(&self, would_sleep: bool) {
+        let has_to_know = |home: &Home| home.shared().is_embedded() && home.is_due() && home.has_unseen_stop();
+        let guests = context::others(self, has_to_know);
+        if guests.is_empty() {
+            return;
+        }
+        let told = guests.iter().filter(|home| home.tell_host()).count();
+        let polls = self.shared().inbox().counts().polls.get();
+        let is_idle = told == 0 && would_sleep;
+        if self.guest.idle_at.replace(is_idle.then_some(polls)) == Some(polls) && is_idle {
+            guests.iter().for_each(Home::close_at_once);
+        } else if let Some(bell) = context::bell() {
+            // The loop looks, without sleeping, and comes back here.
+            bell.ring();
+        }
+    }
+
+    /// A turn, called by the host: one that never waits.
+    pub(crate) fn turn_as_guest(self: &Rc<Self>) -> Result<Turn, RunError> {
+        self.guest.turned_inside.set(context::inside_loop());
+        if self.has_nothing_to_do() {
+            return Ok(Turn::default());
+        }
+        // No `context::sweep`: other runtimes of this thread may have a grace period.
+        self.turn(Some(Duration::ZERO))
+    }
+
+    /// Whether a turn would find nothing: home has settled, nothing has come since, and the kernel has no event. Everything stays as it
+    /// is, the alarm included; what comes after the look makes the descriptor readable.
+    fn has_nothing_to_do(&self) -> bool {
+        self.executor().is_asleep() && self.hooks().is_empty() && self.kernel_has_nothing()
+    }
+
+    /// Tells the host of a stop. False: it was told before.
+    fn tell_host(&self) -> bool {
+        let stops = self.shared().stops();
+        let is_new = self.guest.told.replace(stops) != stops;
+        if is_new {
+            self.executor().tell_host();
+        }
+        is_new
+    }
+
+    /// Whether the host sees to a stop, by turns in the loop that runs on this thread.
+    pub(crate) fn is_left_to_host(&self) -> bool {
+        self.shared().is_embedded()
+            && context::inside_loop()
+            && (self.guest.turned_inside.get() || self.has_unseen_stop())
+    }
+}
