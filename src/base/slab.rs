@@ -7,7 +7,7 @@
 //!
 //! Invariants:
 //! * Bit `n` of `room` says whether chunk `n` has a free slot. A chunk that was freed has room, but no memory.
-//! * No word of `room` below `lowest` has a bit set.
+//! * No chunk below `lowest` has room.
 //! * `spare` is the only empty chunk that has memory, if there is one.
 //!
 //! A number is given again as soon as it is free: users that keep numbers for long keep a stamp beside them.
@@ -97,7 +97,8 @@ impl<T> Slab<T> {
             Some(values) => &mut **values,
             None => chunk.allocate(),
         };
-        values[slot] = Some(value);
+        // There is none that it would replace: so the compiler need not drop one.
+        std::mem::forget(values[slot].replace(value));
         if chunk.free == 0 {
             self.room[number / CHUNK] &= !(1 << (number % CHUNK));
         }
@@ -118,7 +119,7 @@ impl<T> Slab<T> {
         let value = chunk.values.as_mut()?[slot].take_if(|value| is_meant(value))?;
         if chunk.free == 0 {
             self.room[number / CHUNK] |= 1 << (number % CHUNK);
-            self.lowest = self.lowest.min(number / CHUNK);
+            self.lowest = self.lowest.min(number);
         }
         chunk.free |= 1 << slot;
         self.len -= 1;
@@ -151,19 +152,30 @@ impl<T> Slab<T> {
         self.chunks.iter().filter(|chunk| chunk.values.is_some()).count() * CHUNK
     }
 
-    /// The number of the lowest chunk with room.
+    /// The number of the lowest chunk with room: `lowest`, from here on.
     #[inline]
     fn chunk_with_room(&mut self) -> usize {
-        while let Some(word) = self.room.get(self.lowest) {
-            if *word != 0 {
-                return self.lowest * CHUNK + word.trailing_zeros() as usize;
-            }
-            self.lowest += 1;
+        match self.chunks.get(self.lowest) {
+            Some(chunk) if chunk.free != 0 => self.lowest,
+            _ => self.find_room(),
         }
-        self.add_chunk()
     }
 
     #[cold]
+    fn find_room(&mut self) -> usize {
+        let first = self.lowest / CHUNK;
+        let words = self.room.iter().enumerate().skip(first);
+        let found = words
+            .filter(|(_, word)| **word != 0)
+            .map(|(at, word)| at * CHUNK + word.trailing_zeros() as usize)
+            .next();
+        self.lowest = match found {
+            Some(number) => number,
+            None => self.add_chunk(),
+        };
+        self.lowest
+    }
+
     fn add_chunk(&mut self) -> usize {
         let number = self.chunks.len();
         // As many values would need terabytes of memory.
@@ -171,7 +183,6 @@ impl<T> Slab<T> {
         self.chunks.push(Chunk::NEW);
         self.room.resize(number / CHUNK + 1, 0);
         self.room[number / CHUNK] |= 1 << (number % CHUNK);
-        self.lowest = number / CHUNK;
         number
     }
 
@@ -186,7 +197,7 @@ impl<T> Slab<T> {
             self.room[number / CHUNK] &= !(1 << (number % CHUNK));
         }
         self.room.truncate(self.chunks.len().div_ceil(CHUNK));
-        self.lowest = self.lowest.min(self.room.len());
+        self.lowest = self.lowest.min(self.chunks.len());
         if self.chunks.len() < self.chunks.capacity() / 4 {
             self.chunks.shrink_to(self.chunks.len() * 2);
             self.room.shrink_to(self.room.len() * 2);
@@ -239,7 +250,7 @@ mod tests {
             }
         }
         assert!(empty_with_memory.iter().all(|number| slab.spare == Some(*number)));
-        assert!(slab.room.iter().take(slab.lowest).all(|word| *word == 0));
+        assert!(slab.chunks.iter().take(slab.lowest).all(|chunk| chunk.free == 0));
         let bits: u32 = slab.room.iter().map(|word| word.count_ones()).sum();
         assert!(bits as usize <= slab.chunks.len());
         assert_eq!(slab.iter().count(), slab.len());

@@ -401,7 +401,7 @@ impl<T> Wheel<T> {
     }
 
     /// Makes a node the head of its slot, before the one that was.
-    #[inline]
+    #[inline(always)]
     fn lead(&mut self, index: u32, head: u32, slot: usize, deadline: u64, grid: Grid) {
         let (level, bit) = (slot / SLOTS, 1 << (slot % SLOTS));
         let list = &mut self.slots[slot];

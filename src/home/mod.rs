@@ -14,7 +14,7 @@
 //! | `shared.rs`, `binding.rs`, `once.rs`, `bell.rs` | what all threads share; who is home; how home is told of a stop |
 //! | `standing.rs` | one look at who may do what to a runtime from here, for every call that has to know |
 //! | `context.rs` | what a thread knows of its runtimes |
-//! | `readiness.rs`, `sources.rs`, `timers.rs`, `owners.rs`, `remote_timer.rs` | descriptors and timers at home; timers reset from abroad |
+//! | `readiness.rs`, `sources.rs`, `timers.rs`, `remote_timer.rs` | descriptors and timers at home; timers reset from abroad |
 //! | `guest.rs`, `hooks.rs` | what another loop, and who asked for it, is told before and after the sleep |
 //! | `clock.rs` | real and virtual time |
 //! | `report.rs`, `error.rs` | what is told |
@@ -30,7 +30,6 @@ mod guest;
 mod home;
 mod hooks;
 pub(crate) mod once;
-mod owners;
 mod readiness;
 mod remote_timer;
 mod report;

@@ -76,13 +76,13 @@ impl Home {
 
     /// A reference to the shared half, for a timer to hold.
     pub(crate) fn owner(&self) -> Arc<Shared> {
-        self.owners().take().unwrap_or_else(|| self.shared().clone())
+        self.owner.take().unwrap_or_else(|| self.shared().clone())
     }
 
     /// A timer is gone that held this reference to the shared half.
     #[inline]
     pub(crate) fn give_back(&self, owner: Arc<Shared>) {
-        self.owners().give_back(owner);
+        self.owner.set(Some(owner));
     }
 }
 

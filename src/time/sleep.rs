@@ -188,7 +188,9 @@ impl Sleep {
                  block_on or in a task"
             );
         };
-        if self.timer.at(&home).is_some_and(|key| home.has_fired(key)) {
+        let mut key = self.timer.at(&home);
+        if key.is_some_and(|key| home.has_fired(key)) {
+            key = None;
             let for_the_last_deadline = self.timer.forget(&home);
             // The base has read the clock: no need to do so here.
             if for_the_last_deadline || self.is_elapsed() {
@@ -200,7 +202,7 @@ impl Sleep {
             self.timer.disarm();
             return Poll::Ready(());
         }
-        match self.timer.at(&home) {
+        match key {
             Some(key) if home.rearm_waker(key, cx) => return Poll::Pending,
             _ => self.timer.disarm(),
         }
