@@ -85,4 +85,8 @@ pub(crate) use self::precision::{ExactThread, Until, with_own_slack};
 pub use self::sources::Key;
 pub use self::sys::Backend;
 pub(crate) use self::sys::Descriptor;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use self::sys::Kevent;
+#[cfg(target_os = "linux")]
+pub(crate) use self::sys::new_descriptor;
 pub use self::timers::TimerKey;

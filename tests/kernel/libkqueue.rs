@@ -7,7 +7,7 @@ use std::ffi::{c_int, c_void};
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types, reason = "the name in C")]
-pub(super) struct kevent {
+pub(crate) struct kevent {
     pub(super) ident: usize,
     pub(super) filter: i16,
     pub(super) flags: u16,

@@ -10,7 +10,7 @@
 //! only when there are none.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use super::super::interest::{Event, Interest, Mode};
 use super::super::precision::first_part;
 use crate::random::Random;
 
-use super::{ALARM, Backend, Known, Watch, already_exists, not_found, unsupported};
+use super::{ALARM, Backend, Known, Watch, already_exists, new_descriptor, not_found, unsupported};
 
 /// The backend that this file is.
 pub(in super::super) const KIND: Backend = Backend::Epoll;
@@ -48,13 +48,8 @@ pub(in super::super) struct Queue {
 
 impl Queue {
     pub(in super::super) fn new() -> io::Result<Queue> {
-        // SAFETY: takes no pointers.
-        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel just made this descriptor for us, and nobody else knows its number.
-        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: takes no pointers, and makes a descriptor.
+        let epoll = unsafe { new_descriptor(libc::epoll_create1(libc::EPOLL_CLOEXEC)) }?;
         Ok(Queue {
             epoll: Arc::new(epoll),
             alarm: None,
@@ -198,13 +193,9 @@ impl Queue {
 }
 
 fn timerfd() -> io::Result<OwnedFd> {
-    // SAFETY: takes no pointers.
-    let fd = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel just made this descriptor for us, and nobody else knows its number.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
+    // SAFETY: takes no pointers, and makes a descriptor.
+    unsafe { new_descriptor(libc::timerfd_create(libc::CLOCK_MONOTONIC, flags)) }
 }
 
 fn flags(interest: Interest, mode: Mode) -> u32 {

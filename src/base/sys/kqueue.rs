@@ -14,7 +14,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use super::super::fork::Birth;
 use super::super::interest::{Event, Interest, Mode};
 use crate::random::Random;
 
-use super::{ALARM, Backend, Known, Watch, already_exists, not_found, unsupported};
+use super::{ALARM, Backend, Known, Watch, already_exists, new_descriptor, not_found, unsupported};
 
 #[cfg(not(evbase_libkqueue))]
 use libc as abi;
@@ -73,12 +73,75 @@ const ALARM_UNIT: (u32, u128) = (abi::NOTE_NSECONDS, 1);
 #[cfg(any(target_os = "openbsd", target_os = "dragonfly"))]
 const ALARM_UNIT: (u32, u128) = (0, 1_000_000);
 
-/// The descriptor of a kqueue.
+/// The descriptor of a kqueue. Not only a base has one: so has whoever waits for the end of a child.
 #[derive(Debug)]
 pub(crate) struct Descriptor {
     /// `None` only while dropping.
     kqueue: Option<OwnedFd>,
     birth: Birth,
+}
+
+impl Descriptor {
+    /// Makes a kqueue, closed on exec.
+    pub(crate) fn new() -> io::Result<Descriptor> {
+        // SAFETY: takes no pointers, and makes a descriptor.
+        let kqueue = unsafe { new_descriptor(abi::kqueue()) }?;
+        let this = Descriptor {
+            kqueue: Some(kqueue),
+            birth: Birth::here(),
+        };
+        // `kqueue1`, which would set it at once, is not everywhere. A child that is forked in between doesn't
+        // inherit the queue anyway; what is set here matters to a process that replaces itself.
+        // SAFETY: the descriptor is open, and is ours; no pointers.
+        if unsafe { libc::fcntl(this.raw(), libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(this)
+    }
+
+    /// Submits one change.
+    pub(crate) fn submit(&self, change: Kevent) -> io::Result<()> {
+        // SAFETY: the kernel reads one change, which outlives the call, and writes no events, for there is room for
+        // none. The descriptor is borrowed for the call.
+        let result = unsafe { abi::kevent(self.raw(), &raw const change.0, 1, ptr::null_mut(), 0, ptr::null()) };
+        if result >= 0 {
+            return Ok(());
+        }
+        match io::Error::last_os_error() {
+            // "All changes in the changelist have been applied", kqueue(2) says.
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            error => Err(error),
+        }
+    }
+
+    /// Waits for events, but not longer than [`LONGEST_WAIT`], unless for ever. Returns how many it has put at the front.
+    pub(crate) fn wait(&self, events: &mut [Kevent], timeout: Option<Duration>) -> io::Result<usize> {
+        let timeout = timeout.map(|timeout| {
+            let timeout = timeout.min(LONGEST_WAIT);
+            libc::timespec {
+                tv_sec: timeout.as_secs() as libc::time_t,
+                tv_nsec: timeout.subsec_nanos() as libc::c_long,
+            }
+        });
+        let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+        // SAFETY: `Kevent` has the layout of `kevent`; the kernel writes at most `len` of them to the slice, which is
+        // borrowed for the length of the call, as the descriptor is, and reads `timeout`, which outlives it too.
+        let count = unsafe {
+            abi::kevent(
+                self.raw(),
+                ptr::null(),
+                0,
+                events.as_mut_ptr().cast::<abi::kevent>(),
+                events.len() as _,
+                timeout,
+            )
+        };
+        usize::try_from(count).map_err(|_| io::Error::last_os_error())
+    }
+
+    fn raw(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
 }
 
 impl AsFd for Descriptor {
@@ -111,31 +174,22 @@ pub(in super::super) struct Queue {
 /// One `struct kevent`.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Kevent(abi::kevent);
+pub(crate) struct Kevent(pub(crate) abi::kevent);
 
 // SAFETY: what keeps it from being `Send` is `udata`, which holds a number here, and is never used as a pointer.
 unsafe impl Send for Kevent {}
 
+impl Kevent {
+    pub(crate) fn zeroed() -> Kevent {
+        // SAFETY: a `struct kevent` is integers and a pointer (and reserved integers), for all of which zero is valid.
+        unsafe { MaybeUninit::zeroed().assume_init() }
+    }
+}
+
 impl Queue {
     pub(in super::super) fn new() -> io::Result<Queue> {
-        // SAFETY: takes no pointers.
-        let fd = unsafe { abi::kqueue() };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel just made this descriptor for us, and nobody else knows its number.
-        let kqueue = unsafe { OwnedFd::from_raw_fd(fd) };
-        // `kqueue1`, which would set it at once, is not everywhere. A child that is forked in between doesn't
-        // inherit the queue anyway; what is set here matters to a process that replaces itself.
-        // SAFETY: `fd` is open, and is ours.
-        if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
         Ok(Queue {
-            kqueue: Arc::new(Descriptor {
-                kqueue: Some(kqueue),
-                birth: Birth::here(),
-            }),
+            kqueue: Arc::new(Descriptor::new()?),
             events: Vec::new(),
             filled: 0,
             next: 0,
@@ -147,12 +201,12 @@ impl Queue {
     }
 
     pub(in super::super) fn set_alarm(&mut self, left: Option<Duration>) -> io::Result<()> {
-        let mut alarm = zeroed();
+        let mut alarm = Kevent::zeroed();
         alarm.0.filter = TIMER;
         alarm.0.udata = ALARM as usize as _;
         let Some(left) = left else {
             alarm.0.flags = DELETE;
-            return match self.submit(alarm) {
+            return match self.kqueue.submit(alarm) {
                 // It has gone off, or was never set.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
                 result => result,
@@ -166,7 +220,7 @@ impl Queue {
         alarm.0.data = units
             .try_into()
             .unwrap_or_else(|_| unreachable!("evbase: the longest wait fits"));
-        self.submit(alarm)
+        self.kqueue.submit(alarm)
     }
 
     pub(in super::super) fn may_have_more(&self) -> bool {
@@ -223,27 +277,7 @@ impl Queue {
             self.resize(self.filled * 2);
         }
         (self.filled, self.next) = (0, 0);
-        let timeout = timeout.map(|timeout| {
-            let timeout = timeout.min(LONGEST_WAIT);
-            libc::timespec {
-                tv_sec: timeout.as_secs() as libc::time_t,
-                tv_nsec: timeout.subsec_nanos() as libc::c_long,
-            }
-        });
-        let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
-        // SAFETY: `Kevent` has the layout of `kevent`; the kernel writes at most `len` of them to the buffer, which is
-        // borrowed for the length of the call, and reads `timeout`, which outlives it too.
-        let count = unsafe {
-            abi::kevent(
-                self.raw(),
-                ptr::null(),
-                0,
-                self.events.as_mut_ptr().cast::<abi::kevent>(),
-                self.events.len() as _,
-                timeout,
-            )
-        };
-        match usize::try_from(count).map_err(|_| io::Error::last_os_error()) {
+        match self.kqueue.wait(&mut self.events, timeout) {
             Ok(filled) => self.filled = filled,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -280,40 +314,17 @@ impl Queue {
 
     /// Submits one change of a descriptor's filter.
     fn change(&self, fd: RawFd, filter: Filter, flags: Flags, token: u64) -> io::Result<()> {
-        let mut change = zeroed();
+        let mut change = Kevent::zeroed();
         change.0.ident = fd as _;
         change.0.filter = filter;
         change.0.flags = flags;
         change.0.udata = token as usize as _;
-        self.submit(change)
-    }
-
-    fn submit(&self, change: Kevent) -> io::Result<()> {
-        // SAFETY: the kernel reads one change, which outlives the call, and writes no events, for there is room for
-        // none. The queue is ours, and this is the thread that owns the base.
-        let result = unsafe { abi::kevent(self.raw(), &raw const change.0, 1, ptr::null_mut(), 0, ptr::null()) };
-        if result >= 0 {
-            return Ok(());
-        }
-        match io::Error::last_os_error() {
-            // "All changes in the changelist have been applied", kqueue(2) says.
-            error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            error => Err(error),
-        }
+        self.kqueue.submit(change)
     }
 
     fn resize(&mut self, len: usize) {
-        self.events.resize(len, zeroed());
+        self.events.resize(len, Kevent::zeroed());
     }
-
-    fn raw(&self) -> RawFd {
-        self.kqueue.as_fd().as_raw_fd()
-    }
-}
-
-fn zeroed() -> Kevent {
-    // SAFETY: a `struct kevent` is integers and a pointer (and reserved integers), for all of which zero is valid.
-    unsafe { MaybeUninit::zeroed().assume_init() }
 }
 
 /// The filters that an interest needs. At least one, if it passed [`check`].
@@ -348,11 +359,13 @@ fn translate(raw: &abi::kevent) -> Event {
 /// Whether `fd` is a regular file or a directory. kqueue would take it, and mean something else by "readable".
 fn is_file(fd: RawFd) -> io::Result<bool> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: the kernel writes to `stat`, which outlives the call.
-    if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call succeeded, so it has filled in the structure.
-    let mode = unsafe { stat.assume_init() }.st_mode;
+    // SAFETY: the kernel writes to `stat`, which outlives the call; one that succeeds has filled it in. To the kernel, `fd`
+    // is only a number.
+    let mode = unsafe {
+        if libc::fstat(fd, stat.as_mut_ptr()) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        stat.assume_init().st_mode
+    };
     Ok(matches!(mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR))
 }

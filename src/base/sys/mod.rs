@@ -37,7 +37,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use super::interest::{Interest, Mode};
 use super::sources;
@@ -57,6 +57,9 @@ cfg_if::cfg_if! {
     ))] {
         mod kqueue;
         pub(crate) use kqueue::Descriptor;
+        // For whoever waits for the end of a child, which Linux has pidfds for.
+        #[cfg(not(target_os = "linux"))]
+        pub(crate) use kqueue::Kevent;
         pub(super) use kqueue::{KIND, Queue};
     } else {
         compile_error!(
@@ -64,6 +67,19 @@ cfg_if::cfg_if! {
              NetBSD, OpenBSD and DragonFly (kqueue)"
         );
     }
+}
+
+/// The descriptor that a system call has made, or its error.
+///
+/// # Safety
+///
+/// `answer` comes straight from a system call that makes a descriptor, or answers -1.
+pub(crate) unsafe fn new_descriptor(answer: libc::c_int) -> io::Result<OwnedFd> {
+    if answer < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor for the caller, and nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(answer) })
 }
 
 /// The kernel's mechanism that an event base waits with.

@@ -1,21 +1,22 @@
 //! Linux: a pidfd is readable when its process has ended (`pidfd_open(2)`, Linux 5.3).
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitStatus;
+
+use crate::base::new_descriptor;
 
 #[derive(Debug)]
 pub(in super::super) struct ExitFd(OwnedFd);
 
 impl ExitFd {
     pub(in super::super) fn open(pid: u32) -> io::Result<Option<Self>> {
-        // SAFETY: takes no pointer. It is closed on exec.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel just made this descriptor for us, and nobody else knows its number.
-        Ok(Some(Self(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })))
+        // SAFETY: takes no pointer, and makes a descriptor, which is closed on exec.
+        let fd = unsafe {
+            let answer = libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0);
+            new_descriptor(answer as libc::c_int)
+        };
+        fd.map(Self).map(Some)
     }
 
     pub(in super::super) fn reap(&self, child: &mut std::process::Child) -> io::Result<Option<ExitStatus>> {
