@@ -119,7 +119,7 @@ impl Signals {
     /// left.
     pub fn new(signals: &[c_int]) -> io::Result<Self> {
         let notifier = Notifier::new()?;
-        let rings = AsyncFd::from_nonblocking(File::from(notifier.reader()?), false);
+        let rings = AsyncFd::from_nonblocking(notifier.reader()?, false);
         let arrival = |&signal| Arrival {
             signal,
             pending: AtomicBool::new(false),
@@ -171,8 +171,7 @@ impl Signals {
             ) {
                 Ok(_) => {}
                 Err(_) if self.rings.is_elsewhere() => {
-                    let file = File::from(self.arrivals.notifier.reader()?);
-                    self.rings = AsyncFd::from_nonblocking(file, false);
+                    self.rings = AsyncFd::from_nonblocking(self.arrivals.notifier.reader()?, false);
                 }
                 Err(error) => return Poll::Ready(Err(error)),
             }

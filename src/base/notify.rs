@@ -7,16 +7,18 @@
 //!
 //! The descriptor is an eventfd on Linux: registered edge-triggered and never read by a turn, since each write
 //! raises a fresh edge, even if the counter isn't zero. Everywhere else, and where there is no eventfd, it is a
-//! pipe: registered level-triggered, and emptied by the base.
+//! pair of sockets: registered level-triggered, and emptied by the base.
 //!
 //! Invariants:
 //! * [`Notifier::notify`] is async-signal-safe: it takes no lock, allocates nothing, and keeps `errno`.
-//! * Both ends of a pipe live as long as any handle, so that a late write meets neither EPIPE nor another file.
+//! * Both sockets of a pair live as long as any handle, so that a late write meets neither EPIPE nor another file.
 //! * In the child of a fork [`Notifier::notify`] doesn't write: the descriptor is the parent's, too.
 
 use std::fmt;
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,12 +45,11 @@ use super::interest::Mode;
 #[derive(Clone)]
 pub struct Notifier(Arc<Wire>);
 
-/// The descriptors, shared by the base and all handles.
-#[derive(Debug)]
+/// The descriptors, shared by the base and all handles. Files, even if they are sockets: for their plain `read` and `write`.
 struct Wire {
-    read: OwnedFd,
+    read: File,
     /// `None`: an eventfd, which is both ends in one.
-    write: Option<OwnedFd>,
+    write: Option<File>,
     birth: Birth,
 }
 
@@ -60,7 +61,7 @@ impl Notifier {
     pub(crate) fn new() -> io::Result<Notifier> {
         let (read, write) = match eventfd()? {
             Some(eventfd) => (eventfd, None),
-            None => pipe().map(|(read, write)| (read, Some(write)))?,
+            None => socket_pair().map(|(read, write)| (read, Some(write)))?,
         };
         Ok(Notifier(Arc::new(Wire {
             read,
@@ -87,8 +88,8 @@ impl Notifier {
         }
         let saved = errno();
         let result = match &wire.write {
-            Some(pipe) => write_pipe(pipe.as_raw_fd()),
-            None => write_eventfd(wire.read.as_raw_fd()),
+            Some(socket) => write_socket(socket),
+            None => write_eventfd(&wire.read),
         };
         set_errno(saved);
         result
@@ -108,7 +109,7 @@ impl Notifier {
     pub(crate) fn clear(&self) {
         match self.0.write {
             Some(_) => self.acknowledge(),
-            None => drop(read(self.0.read.as_raw_fd(), &mut [0; 8])),
+            None => drop(read(&self.0.read, &mut [0; 8])),
         }
     }
 
@@ -136,24 +137,27 @@ impl Notifier {
 
     /// Another descriptor of the reading end, for whoever waits by itself. It is in non-blocking mode, and can be read after each
     /// `notify` until it is empty.
-    pub(crate) fn reader(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn reader(&self) -> io::Result<File> {
         self.0.read.try_clone()
     }
 
-    /// Called by the base when the descriptor was reported: a pipe that isn't emptied would be reported for ever.
+    /// Called by the base when the descriptor was reported: a socket that isn't emptied would be reported for ever.
     pub(super) fn acknowledge(&self) {
         if self.0.write.is_none() {
             return;
         }
         let mut sink = [0_u8; 256];
         // Until it is empty, which an error or a short read says.
-        while read(self.0.read.as_raw_fd(), &mut sink).is_ok_and(|count| count == sink.len()) {}
+        while read(&self.0.read, &mut sink).is_ok_and(|count| count == sink.len()) {}
     }
 }
 
 impl fmt::Debug for Notifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.0.write.is_some() { "pipe" } else { "eventfd" };
+        let kind = match self.0.write {
+            Some(_) => "socket pair",
+            None => "eventfd",
+        };
         f.debug_struct("Notifier")
             .field("kind", &kind)
             .field("fd", &self.0.read.as_raw_fd())
@@ -162,9 +166,9 @@ impl fmt::Debug for Notifier {
 }
 
 /// Async-signal-safe.
-fn write_pipe(fd: RawFd) -> io::Result<()> {
+fn write_socket(socket: &File) -> io::Result<()> {
     loop {
-        match write(fd, &[1]) {
+        match write(socket, &[1]) {
             Ok(()) => return Ok(()),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EINTR) => {}
@@ -177,10 +181,10 @@ fn write_pipe(fd: RawFd) -> io::Result<()> {
 }
 
 /// Async-signal-safe.
-fn write_eventfd(fd: RawFd) -> io::Result<()> {
+fn write_eventfd(eventfd: &File) -> io::Result<()> {
     let mut attempts = 0;
     loop {
-        match write(fd, &1_u64.to_ne_bytes()) {
+        match write(eventfd, &1_u64.to_ne_bytes()) {
             Ok(()) => return Ok(()),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EINTR) => {}
@@ -188,7 +192,7 @@ fn write_eventfd(fd: RawFd) -> io::Result<()> {
                 // do so at once, each of them writes.
                 Some(libc::EAGAIN) if attempts < ATTEMPTS => {
                     attempts += 1;
-                    let _ = read(fd, &mut [0; 8]);
+                    let _ = read(eventfd, &mut [0; 8]);
                 }
                 _ => return Err(error),
             },
@@ -196,21 +200,15 @@ fn write_eventfd(fd: RawFd) -> io::Result<()> {
     }
 }
 
-fn write(fd: RawFd, bytes: &[u8]) -> io::Result<()> {
-    // SAFETY: the kernel reads the slice during the call. `fd` is open, for the caller borrows the wire that owns it.
-    let count = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
-    // Neither a pipe nor an eventfd takes only a part of so few bytes.
-    if count >= 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+/// Async-signal-safe: std makes one system call of it, and allocates nothing for an error.
+fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    // Neither a socket nor an eventfd takes only a part of so few bytes.
+    file.write(bytes).map(drop)
 }
 
-fn read(fd: RawFd, bytes: &mut [u8]) -> io::Result<usize> {
-    // SAFETY: the kernel writes to the slice during the call. `fd` is open, as above.
-    let count = unsafe { libc::read(fd, bytes.as_mut_ptr().cast(), bytes.len()) };
-    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+/// Async-signal-safe, as well.
+fn read(mut file: &File, bytes: &mut [u8]) -> io::Result<usize> {
+    file.read(bytes)
 }
 
 /// `poll`, exact where it can be, and else not too short.
@@ -238,65 +236,35 @@ fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> libc::c_int {
 
 /// An eventfd, or `None` where there is no such thing.
 #[cfg(all(target_os = "linux", not(evbase_libkqueue), not(evbase_pipe_notify)))]
-fn eventfd() -> io::Result<Option<OwnedFd>> {
-    // SAFETY: takes no pointers.
-    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-    if fd >= 0 {
-        // SAFETY: the kernel just made this descriptor for us, and nobody else knows its number.
-        return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }));
-    }
-    match io::Error::last_os_error() {
-        error if error.raw_os_error() == Some(libc::ENOSYS) => Ok(None),
-        error => Err(error),
+fn eventfd() -> io::Result<Option<File>> {
+    // SAFETY: takes no pointers, and makes a descriptor.
+    let made = unsafe { super::sys::new_descriptor(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)) };
+    match made {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(None),
+        made => made.map(File::from).map(Some),
     }
 }
 
 #[cfg(not(all(target_os = "linux", not(evbase_libkqueue), not(evbase_pipe_notify))))]
-fn eventfd() -> io::Result<Option<OwnedFd>> {
+fn eventfd() -> io::Result<Option<File>> {
     Ok(None)
 }
 
-/// A pipe, both ends of it non-blocking and closed on exec.
-#[cfg(not(target_vendor = "apple"))]
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let mut fds = [-1; 2];
-    // SAFETY: the kernel writes to `fds`, which outlives the call.
-    if unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel just made these descriptors for us, and nobody else knows their numbers.
-    Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
-}
-
-/// A pipe, both ends of it non-blocking and closed on exec, where there is no `pipe2`.
-#[cfg(target_vendor = "apple")]
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let mut fds = [-1; 2];
-    // SAFETY: the kernel writes to `fds`, which outlives the call.
-    if unsafe { libc::pipe(fds.as_mut_ptr()) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel just made these descriptors for us, and nobody else knows their numbers.
-    let ends = unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) };
-    for fd in fds {
-        // SAFETY: `fd` is open, and is ours; neither command takes a pointer.
-        let failed = unsafe {
-            libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) < 0 || libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) < 0
-        };
-        if failed {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(ends)
+/// Two sockets that are connected, both of them non-blocking and closed on exec.
+fn socket_pair() -> io::Result<(File, File)> {
+    let (read, write) = UnixStream::pair()?;
+    read.set_nonblocking(true)?;
+    write.set_nonblocking(true)?;
+    Ok((OwnedFd::from(read).into(), OwnedFd::from(write).into()))
 }
 
 fn errno() -> libc::c_int {
-    // SAFETY: the location is this thread's own, and is there for as long as the thread is.
-    unsafe { *errno_location() }
+    io::Error::last_os_error().raw_os_error().unwrap_or_default()
 }
 
 fn set_errno(value: libc::c_int) {
-    // SAFETY: as above. A signal handler that interrupts this restores what it finds.
+    // SAFETY: the location is this thread's own, and is there for as long as the thread is. A signal handler that interrupts
+    // this restores what it finds.
     unsafe { *errno_location() = value }
 }
 
@@ -334,12 +302,12 @@ mod tests {
     /// Brings the descriptor to the point where it takes nothing more.
     fn fill(notifier: &Notifier) {
         match &notifier.0.write {
-            Some(pipe) => while write(pipe.as_raw_fd(), &[0]).is_ok() {},
+            Some(socket) => while write(socket, &[0]).is_ok() {},
             None => {
-                let fd = notifier.0.read.as_raw_fd();
-                let _ = read(fd, &mut [0; 8]);
-                write(fd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
-                assert!(write(fd, &1_u64.to_ne_bytes()).is_err());
+                let eventfd = &notifier.0.read;
+                let _ = read(eventfd, &mut [0; 8]);
+                write(eventfd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+                assert!(write(eventfd, &1_u64.to_ne_bytes()).is_err());
             }
         }
     }
@@ -349,7 +317,7 @@ mod tests {
         let mut base = super::super::EventBase::<()>::new().unwrap();
         let notifier = base.notifier();
         fill(&notifier);
-        // Take the edge that filling it has raised, so that only a fresh one can end the wait below. A pipe is
+        // Take the edge that filling it has raised, so that only a fresh one can end the wait below. A socket is
         // emptied by that, and is filled again.
         assert!(base.turn(None, |_| {}).unwrap().notified);
         if notifier.0.write.is_some() {

@@ -81,7 +81,7 @@ fn very_many_notifications_fill_nothing_up() {
     let _watchdog = watchdog();
     let mut base = EventBase::<()>::new().unwrap();
     let notifier = base.notifier();
-    // More than a pipe holds.
+    // More than a socket holds.
     for _ in 0..100_000 {
         notifier.notify().unwrap();
     }

@@ -320,7 +320,7 @@ fn whatever_happens_between_two_turns_costs_one_write() {
 }
 
 /// How often the notify descriptor of the one runtime of this process was written to: nobody reads it.
-/// (A pipe is emptied, and can't be asked.)
+/// (A socket is emptied, and can't be asked.)
 fn notify_writes() -> u64 {
     if cfg!(evbase_pipe_notify) {
         return 0;

@@ -1,4 +1,4 @@
-//! Somebody has filled the notify descriptor, an eventfd to its maximum or a pipe to the brim: home is woken all the same,
+//! Somebody has filled the notify descriptor, an eventfd to its maximum or a socket to the brim: home is woken all the same,
 //! stopped, and told of everything.
 
 use std::os::fd::RawFd;
@@ -15,23 +15,22 @@ fn written_end(before: &[RawFd]) -> RawFd {
     let is_it = |fd: &RawFd| {
         let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
         let link = link.to_str().unwrap();
-        // SAFETY: takes no pointer.
-        let flags = unsafe { libc::fcntl(*fd, libc::F_GETFL) };
-        link.contains("eventfd") || link.starts_with("pipe:") && flags & libc::O_ACCMODE == libc::O_WRONLY
+        link.contains("eventfd") || link.starts_with("socket:")
     };
     let made = open_descriptors();
-    let mut found = made.iter().filter(|fd| !before.contains(fd)).filter(|fd| is_it(fd));
-    *found.next().expect("a notify descriptor")
+    let found = made.iter().filter(|fd| !before.contains(fd)).filter(|fd| is_it(fd));
+    // Of two sockets, it is the second.
+    *found.max().expect("a notify descriptor")
 }
 
-/// Writes until nothing more goes in; not for ever, if home is awake and empties a pipe meanwhile.
+/// Writes until nothing more goes in; not for ever, if home is awake and empties a socket meanwhile.
 fn fill(fd: RawFd) {
     let (most, mut count) = (u64::MAX - 1, 0_u64);
     // An eventfd takes none of these.
     let bytes = [0xff_u8; 4096];
     // SAFETY: the kernel reads or writes the locals during the calls; the descriptor is the runtime's, which lives.
     unsafe {
-        // A pipe's end answers EBADF.
+        // That end of a socket pair has nothing to read.
         libc::read(fd, (&raw mut count).cast(), 8);
         libc::write(fd, (&raw const most).cast(), 8);
         for len in [bytes.len(), 1] {

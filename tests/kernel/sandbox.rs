@@ -99,13 +99,13 @@ fn with_epoll_pwait2_forbidden_everything_works() {
 }
 
 #[test]
-fn without_an_eventfd_there_is_a_pipe_and_it_wakes() {
+fn without_an_eventfd_there_is_a_socket_pair_and_it_wakes() {
     alone(|| {
         forbid(&[libc::SYS_eventfd2], libc::ENOSYS);
         let mut base = EventBase::<()>::new().unwrap();
-        assert!(format!("{base:?}").contains("pipe"), "{base:?}");
+        assert!(format!("{base:?}").contains("socket pair"), "{base:?}");
         let notifier = base.notifier();
-        // More than a pipe holds.
+        // More than a socket holds.
         for _ in 0..100_000 {
             notifier.notify().unwrap();
         }

@@ -78,13 +78,13 @@ fn without_a_thread_start_is_an_error_and_leaves_nothing() {
 }
 
 #[test]
-fn a_pipe_takes_the_place_of_a_missing_eventfd_if_there_are_descriptors() {
+fn a_socket_pair_takes_the_place_of_a_missing_eventfd_if_there_are_descriptors() {
     alone(|| {
         drop(Runtime::new().unwrap());
         without(Call::Eventfd, libc::ENOSYS, || {
             limit_descriptors(64);
             let mut files: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
-            // Both ends of a pipe, and the queue.
+            // Both sockets, and the queue.
             for free in 0..=3 {
                 let before = open_descriptors();
                 let made = Builder::new().build();
@@ -438,9 +438,8 @@ fn a_ring_that_failed_leaves_no_mark_and_the_next_one_wakes() {
         for errno in [libc::EBADF, libc::EIO, libc::EAGAIN] {
             // Of EAGAIN, one more than it is tried again.
             let times = if errno == libc::EAGAIN { 17 } else { 1 };
-            let is_pipe = cfg!(evbase_pipe_notify);
-            if is_pipe && errno == libc::EAGAIN {
-                // A full pipe wakes.
+            if cfg!(evbase_pipe_notify) && errno == libc::EAGAIN {
+                // A full socket wakes.
                 continue;
             }
             let done = Arc::new(AtomicUsize::new(0));

@@ -170,7 +170,9 @@ type Handle = JoinHandle<()>;
 /// Sends more through a pair of sockets than they hold: both sides have to wait, and the writer's interest is extended.
 async fn through_a_pair(round: Arc<Round>) {
     const LEN: usize = 300_000;
-    let (near, far) = UnixStream::pair().unwrap();
+    let Some((near, far)) = round.persist(UnixStream::pair) else {
+        return;
+    };
     let read = read_to_the_end(round.clone(), far);
     let write = async {
         let Some(near) = round.persist(|| AsyncFd::new(near.try_clone().unwrap())) else {
@@ -279,7 +281,9 @@ fn from_abroad(round: &Arc<Round>, spawner: &Spawner) {
     let aborted = round.spawn(spawner, |_| pending());
     let (give, take) = mpsc::channel();
     let gives = round.spawn(spawner, move |round| async move {
-        let (near, far) = UnixStream::pair().unwrap();
+        let Some((near, far)) = round.persist(UnixStream::pair) else {
+            return;
+        };
         let Some(fd) = round.persist(|| AsyncFd::new(near.try_clone().unwrap())) else {
             return;
         };
@@ -493,10 +497,10 @@ sweeps! {
         (libc::ENFILE, LASTING, Told),
         (libc::ENODEV, LASTING, Told),
         (libc::ENOMEM, LASTING, Told),
-        // There is a pipe, then.
+        // There is a socket pair, then.
         (libc::ENOSYS, LASTING, Hidden),
     ];
-    making_a_pipe: Pipe, [
+    making_a_socket_pair: SocketPair, [
         (libc::EMFILE, LASTING, Told),
         (libc::ENFILE, LASTING, Told),
     ];
@@ -544,10 +548,10 @@ sweeps! {
     ];
     notifying: NotifyWrite, [
         (libc::EINTR, A_FEW, Hidden),
-        // A counter at its maximum, which others fill again each time. A pipe that says so wakes home.
+        // A counter at its maximum, which others fill again each time. A socket that says so wakes home.
         (libc::EAGAIN, if cfg!(evbase_pipe_notify) { &[] } else { &[1, 3, 16] }, Hidden),
     ];
-    emptying_the_pipe: NotifyRead, [
+    emptying_the_socket: NotifyRead, [
         (libc::EINTR, A_FEW, Hidden),
         (libc::EAGAIN, A_FEW, Hidden),
     ];

@@ -30,8 +30,8 @@ pub enum Call {
     /// Either of `Wait` and `ExactWait`, which are counted there as well.
     Sleep,
     Eventfd,
-    Pipe,
-    /// Of an eventfd or a pipe that was made while counting, as are the next two.
+    SocketPair,
+    /// Of an eventfd or a socket pair that was made while counting, as are the next two.
     NotifyWrite,
     NotifyRead,
     Socket,
@@ -279,8 +279,8 @@ extern "C" fn eventfd(count: c_uint, flags: c_int) -> c_int {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn pipe2(fds: *mut c_int, flags: c_int) -> c_int {
-    let result = forward!(Call::Pipe, SYS_pipe2, fds, flags);
+extern "C" fn socketpair(domain: c_int, kind: c_int, protocol: c_int, fds: *mut c_int) -> c_int {
+    let result = forward!(Call::SocketPair, SYS_socketpair, domain, kind, protocol, fds);
     if result == 0 {
         // SAFETY: the kernel has just written two numbers there.
         unsafe { [*fds, *fds.add(1)] }

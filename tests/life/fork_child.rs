@@ -269,7 +269,7 @@ fn the_child_closes_its_copies_of_the_descriptors() {
             let Some(before) = crate::support::held() else { return };
             drop((unbound, at_home));
             let after = crate::support::held().unwrap();
-            // A queue and an eventfd (or the two ends of a pipe) each.
+            // A queue and an eventfd (or two sockets) each.
             let each = if cfg!(evbase_pipe_notify) { 3 } else { 2 };
             assert_eq!(before.descriptors - after.descriptors, 2 * each);
         });

@@ -574,7 +574,7 @@ impl Run {
     fn expected(&mut self) -> Left {
         // The rest of a batch comes without another look at the kernel.
         if let Some(mut left) = self.left.take() {
-            // A pipe is emptied, of what came since as well.
+            // A socket is emptied, of what came since as well.
             if cfg!(evbase_pipe_notify) && left.notified {
                 self.perhaps_notified |= std::mem::take(&mut self.notified);
             }

@@ -395,12 +395,12 @@ fn in_the_child_of_a_fork_a_stream_is_the_parents() {
 
 #[test]
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn without_an_eventfd_signals_come_through_a_pipe() {
+fn without_an_eventfd_signals_come_through_a_socket() {
     alone(|| {
         support::forbid(&[libc::SYS_eventfd2], libc::ENOSYS);
         let runtime = Builder::new().start("home").unwrap();
         let mut signals = Signals::new(&[libc::SIGUSR1]).unwrap();
-        // More than a pipe holds, if each were written.
+        // More than a socket holds, if each were written.
         for _ in 0..100_000 {
             raise(libc::SIGUSR1);
         }

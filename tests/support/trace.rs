@@ -107,12 +107,12 @@ impl Trace {
         self.lines.iter().filter(is_abroad).collect()
     }
 
-    /// How many writes went to a notify descriptor, an eventfd or a pipe.
+    /// How many writes went to a notify descriptor, an eventfd or a socket.
     pub(crate) fn notify_writes(&self) -> usize {
         let to_eventfd = r#", "\1\0\0\0\0\0\0\0", 8"#;
-        let to_pipe = r#", "\1", 1"#;
+        let to_socket = r#", "\1", 1"#;
         let is_notify =
-            |line: &&String| line.contains("write(") && (line.contains(to_eventfd) || line.contains(to_pipe));
+            |line: &&String| line.contains("write(") && (line.contains(to_eventfd) || line.contains(to_socket));
         self.lines.iter().filter(is_notify).count()
     }
 }
