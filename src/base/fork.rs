@@ -1,4 +1,4 @@
-//! Tells the child of a `fork` from its parent.
+//! Tells the child of a `fork` from its parent, and keeps what each of them has one of.
 //!
 //! The kernel queue of an event base is shared with, or missing from, a process that was forked off, so a base, a
 //! notifier or a runtime that was made before the fork must leave it alone in the child. Each keeps the [`Birth`]
@@ -8,7 +8,8 @@
 //! runs no such handler, and isn't noticed.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 /// How many forks lie between the first process and this one.
 static GENERATION: AtomicUsize = AtomicUsize::new(0);
@@ -65,9 +66,77 @@ impl Birth {
     }
 }
 
+/// What a process has one of, in a static: made by who asks first, and there to the end of the process.
+///
+/// In the child of a fork that of the parent is left alone, as other threads left it, and the first who asks makes another.
+pub(crate) struct PerProcess<T>(AtomicPtr<Made<T>>);
+
+struct Made<T> {
+    birth: Birth,
+    value: T,
+}
+
+impl<T: Sync + 'static> PerProcess<T> {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    /// Also whether this call has made it, which one call a process is told. Of several at once, each may call `make`.
+    pub(crate) fn get(&self, make: impl Fn() -> T) -> (&'static T, bool) {
+        let mut current = self.0.load(Ordering::Acquire);
+        let mut is_new = false;
+        loop {
+            // SAFETY: null, or what was made and stored below, by this thread or before this one has loaded it. It is never freed,
+            // and only shared, which all threads may do, as `T` is `Sync`.
+            if let Some(made) = unsafe { current.as_ref() }.filter(|made| !made.birth.is_child()) {
+                return (&made.value, is_new);
+            }
+            let new = Box::into_raw(Box::new(Made {
+                birth: Birth::here(),
+                value: make(),
+            }));
+            let stored = self
+                .0
+                .compare_exchange(current, new, Ordering::SeqCst, Ordering::Acquire);
+            match stored {
+                Ok(_) => (current, is_new) = (new, true),
+                Err(other) => {
+                    // SAFETY: made above, and nobody else has seen it.
+                    drop(unsafe { Box::from_raw(new) });
+                    current = other;
+                }
+            }
+        }
+    }
+}
+
 /// The error that a base answers in the child of a fork.
 pub(super) fn error() -> io::Error {
     io::Error::other(
         "this event base was made before fork() and belongs to the parent process; make a new one in the child",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn what_a_process_has_one_of_is_made_once_and_who_made_it_knows() {
+        for _ in 0..100 {
+            let (one, start) = (PerProcess::new(), Barrier::new(2));
+            let ask = || {
+                start.wait();
+                one.get(|| AtomicUsize::new(0))
+            };
+            let ((this, is_mine), (that, is_theirs)) = std::thread::scope(|scope| {
+                let other = scope.spawn(ask);
+                (ask(), other.join().unwrap())
+            });
+            assert!(ptr::eq(this, that) && is_mine != is_theirs);
+            assert!(!one.get(|| unreachable!()).1);
+        }
+    }
 }

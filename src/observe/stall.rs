@@ -10,11 +10,11 @@
 //! says first what it is up to, and then looks at the other.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst, fence};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
-use std::{io, ptr};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -254,33 +254,20 @@ struct Watcher {
     is_asleep: AtomicBool,
     woken: Mutex<bool>,
     wake: Condvar,
-    birth: fork::Birth,
 }
 
 impl Watcher {
     /// The one of this process. In the child of a fork that of the parent, whose thread is not there, is left alone.
     fn of_process() -> &'static Self {
-        static CURRENT: AtomicPtr<Watcher> = AtomicPtr::new(ptr::null_mut());
-        loop {
-            let current = CURRENT.load(Acquire);
-            // SAFETY: null, or one that was leaked below.
-            match unsafe { current.as_ref() } {
-                Some(watcher) if !watcher.birth.is_child() => return watcher,
-                _ => {}
-            }
-            let new = Box::into_raw(Box::new(Self {
-                watchpoints: Mutex::default(),
-                runs: AtomicBool::new(false),
-                is_asleep: AtomicBool::new(false),
-                woken: Mutex::default(),
-                wake: Condvar::new(),
-                birth: fork::Birth::here(),
-            }));
-            if CURRENT.compare_exchange(current, new, SeqCst, Relaxed).is_err() {
-                // SAFETY: nobody else has seen it.
-                drop(unsafe { Box::from_raw(new) });
-            }
-        }
+        static WATCHER: fork::PerProcess<Watcher> = fork::PerProcess::new();
+        let make = || Self {
+            watchpoints: Mutex::default(),
+            runs: AtomicBool::new(false),
+            is_asleep: AtomicBool::new(false),
+            woken: Mutex::default(),
+            wake: Condvar::new(),
+        };
+        WATCHER.get(make).0
     }
 
     fn add(&'static self, watchpoint: &Arc<Watchpoint>) -> io::Result<()> {

@@ -16,12 +16,11 @@
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 
-use crate::base::fork::Birth;
+use crate::base::fork::{Birth, PerProcess};
 
 struct Orphans {
-    birth: Birth,
     asked: AtomicUsize,
     first: Block,
 }
@@ -32,55 +31,42 @@ struct Block {
     next: OnceLock<Box<Block>>,
 }
 
-/// The list of this process, or of the one that it was forked off.
-static ORPHANS: AtomicPtr<Orphans> = AtomicPtr::new(ptr::null_mut());
-
 /// Has a child reaped when it ends. It has to be a child of this process that nobody has reaped, or will.
 pub(super) fn adopt(pid: u32) {
     if kernel_reaps() {
         return;
     }
-    let orphans = list();
+    let orphans = Orphans::of_process();
     orphans.insert(pid as libc::pid_t);
     // It may have ended before it was there to be found.
     orphans.reap();
 }
 
-fn list() -> &'static Orphans {
-    let mut current = ORPHANS.load(Acquire);
-    loop {
-        // SAFETY: what is stored there is leaked.
-        let orphans = unsafe { current.as_ref() };
-        if let Some(orphans) = orphans.filter(|orphans| !orphans.birth.is_child()) {
-            return orphans;
-        }
-        let new = Box::leak(Box::new(Orphans {
-            birth: Birth::here(),
+impl Orphans {
+    /// The list of this process, with a handler.
+    fn of_process() -> &'static Self {
+        static ORPHANS: PerProcess<Orphans> = PerProcess::new();
+        let make = || Self {
             asked: AtomicUsize::new(0),
             first: Block::new(),
-        }));
-        let new = ptr::from_mut(new);
-        match ORPHANS.compare_exchange(current, new, AcqRel, Acquire) {
-            Ok(_) => {
-                // SAFETY: leaked.
-                let orphans: &'static Orphans = unsafe { &*new };
-                // SAFETY: `reap` is async-signal-safe. (An error, which the kernel has none for, would leave its work to the next
-                // adoption.)
-                let _ = unsafe { signal_hook_registry::register(libc::SIGCHLD, || orphans.reap()) };
-                // Others may have adopted before the handler was there.
-                orphans.reap();
-                return orphans;
-            }
-            Err(other) => {
-                // SAFETY: made above, and nobody else has seen it.
-                drop(unsafe { Box::from_raw(new) });
-                current = other;
-            }
+        };
+        let (orphans, is_new) = ORPHANS.get(make);
+        if is_new {
+            let birth = Birth::here();
+            let reap = move || {
+                if !birth.is_child() {
+                    orphans.reap();
+                }
+            };
+            // SAFETY: the list's `reap` is async-signal-safe, and so is the question before it. (An error, which the kernel has
+            // none for, would leave the handler's work to the next adoption.)
+            let _ = unsafe { signal_hook_registry::register(libc::SIGCHLD, reap) };
+            // Others may have adopted before the handler was there.
+            orphans.reap();
         }
+        orphans
     }
-}
 
-impl Orphans {
     fn insert(&self, pid: i32) {
         let mut block = &self.first;
         loop {
@@ -95,7 +81,7 @@ impl Orphans {
 
     /// Reaps those that have ended. Async-signal-safe: atomics and `waitpid`. (The registry's handler keeps `errno`.)
     fn reap(&self) {
-        if self.birth.is_child() || self.asked.fetch_add(1, AcqRel) != 0 {
+        if self.asked.fetch_add(1, AcqRel) != 0 {
             return;
         }
         let mut asked = 1;
@@ -136,11 +122,12 @@ fn is_reaped(pid: i32) -> bool {
 /// Whether SIGCHLD is ignored, so that nobody need reap a child, and its number is free when it ends.
 fn kernel_reaps() -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::uninit();
-    // SAFETY: asks only; the kernel writes to the local during the call.
-    if unsafe { libc::sigaction(libc::SIGCHLD, ptr::null(), action.as_mut_ptr()) } != 0 {
-        return false;
-    }
-    // SAFETY: the call succeeded, so it has filled in the structure.
-    let action = unsafe { action.assume_init() };
+    // SAFETY: asks only; the kernel writes to the local during the call, and one that succeeds has filled it in.
+    let action = unsafe {
+        if libc::sigaction(libc::SIGCHLD, ptr::null(), action.as_mut_ptr()) != 0 {
+            return false;
+        }
+        action.assume_init()
+    };
     action.sa_sigaction == libc::SIG_IGN || action.sa_flags & libc::SA_NOCLDWAIT != 0
 }
