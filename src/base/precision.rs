@@ -186,14 +186,17 @@ mod thread_slack {
 
     /// The slack of the calling thread, in nanoseconds; negative if the kernel doesn't say.
     pub(super) fn get() -> libc::c_long {
-        // SAFETY: takes no pointer, and concerns the calling thread only. Not libc's `prctl`, which cuts the answer down to
-        // an int.
-        unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_TIMERSLACK, 0, 0, 0, 0) }
+        call(libc::PR_GET_TIMERSLACK, 0)
     }
 
     pub(super) fn set(slack: libc::c_long) {
-        // SAFETY: as above.
-        unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_TIMERSLACK, slack, 0, 0, 0) };
+        call(libc::PR_SET_TIMERSLACK, slack);
+    }
+
+    /// Not libc's `prctl`, which cuts the answer down to an int.
+    fn call(get_or_set: libc::c_int, slack: libc::c_long) -> libc::c_long {
+        // SAFETY: neither takes a pointer, and both concern the calling thread only.
+        unsafe { libc::syscall(libc::SYS_prctl, get_or_set, slack, 0, 0, 0) }
     }
 }
 
