@@ -104,11 +104,11 @@ impl<S> Sources<S> {
         Some(&mut slot.source)
     }
 
-    /// The source that was registered last under this number, if it is still here, with its key.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Source<S>> {
         self.slots.iter().map(|(_, slot)| &slot.source)
     }
 
+    /// The source that was registered last under this number, if it is still here, with its key.
     pub(super) fn by_fd(&self, fd: RawFd) -> Option<(Key, &Source<S>)> {
         let number = usize::try_from(fd).ok()?;
         let page = self.by_fd.get(number / PAGE)?.as_ref()?;

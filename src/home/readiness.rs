@@ -184,20 +184,20 @@ impl Readiness {
     /// Whether the waiter waits already, with a waker that wakes the same task.
     pub(super) fn waits(&self, direction: Direction, waiter: &Waiter<'_>, waker: &Waker) -> bool {
         let side = &self.sides[direction as usize];
-        let further = self.more.as_ref().map(|more| &more[direction as usize]);
+        let further = || self.more.as_ref().map(|more| &more[direction as usize]);
         match waiter {
             Waiter::Future(key) => {
                 let held = match key.as_ref().filter(|key| key.tick == side.tick) {
                     None => None,
                     Some(WaiterKey { index: FIRST, .. }) => side.first.as_ref(),
-                    Some(key) => further.and_then(|further| further.futures[key.index as usize - 1].as_ref()),
+                    Some(key) => further().and_then(|further| further.futures[key.index as usize - 1].as_ref()),
                 };
                 held.is_some_and(|held| held.will_wake(waker))
             }
             Waiter::Poller => {
-                let first = side.first.iter().filter(|_| side.first_is_poller);
-                let further = further.into_iter().flat_map(|further| &further.pollers);
-                first.chain(further).any(|held| held.will_wake(waker))
+                let is_same = |held: &Waker| held.will_wake(waker);
+                side.first_is_poller && side.first.as_ref().is_some_and(is_same)
+                    || further().is_some_and(|further| further.pollers.iter().any(is_same))
             }
         }
     }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use super::home::Home;
 use super::readiness::{Direction, Readiness, Ready, Seen, Waiter, WaiterKey};
 use crate::base::{Interest, Key, Mode};
-use crate::executor::{catch_panic, coop, is_task_waker};
+use crate::executor::{catch_panic, coop};
 
 impl Home {
     /// Registers a descriptor, edge-triggered.
@@ -52,7 +52,34 @@ impl Home {
     }
 
     /// The readiness of a source, if it has one of the `wanted` flags. Else Pending: the next event wakes the waiter.
+    #[inline]
     pub(crate) fn poll_source(
+        &self,
+        key: Key,
+        direction: Direction,
+        wanted: Ready,
+        waiter: Waiter<'_>,
+        cx: &Context<'_>,
+    ) -> Poll<io::Result<Seen>> {
+        let mut base = self.base();
+        let Some(source) = base.as_mut().and_then(|base| base.get_mut(key)) else {
+            drop(base);
+            return Poll::Ready(Err(closed()));
+        };
+        let seen = source.seen(direction);
+        if seen.ready.and(wanted).is_empty() {
+            if source.waits(direction, &waiter, cx.waker()) {
+                return Poll::Pending;
+            }
+            drop(base);
+            return self.wait_for_source(key, direction, wanted, waiter, cx);
+        }
+        drop(base);
+        coop::spend(cx).map(|()| Ok(seen))
+    }
+
+    /// As `poll_source`, for one that was not ready, and whose waiter doesn't wait yet.
+    fn wait_for_source(
         &self,
         key: Key,
         direction: Direction,
@@ -60,37 +87,23 @@ impl Home {
         mut waiter: Waiter<'_>,
         cx: &Context<'_>,
     ) -> Poll<io::Result<Seen>> {
-        let mut cloned = None;
-        loop {
-            let mut base = self.base();
-            let Some(source) = base.as_mut().and_then(|base| base.get_mut(key)) else {
-                drop(base);
-                return Poll::Ready(Err(closed()));
-            };
-            let seen = source.seen(direction);
-            if !seen.ready.and(wanted).is_empty() {
-                drop(base);
-                return coop::spend(cx).map(|()| Ok(seen));
-            }
-            if source.waits(direction, &waiter, cx.waker()) {
-                return Poll::Pending;
-            }
-            let waker = match cloned.take() {
-                Some(waker) => waker,
-                None if is_task_waker(cx.waker()) => cx.waker().clone(),
-                None => {
-                    // Cloning it is user code, which may change anything: look again afterwards.
-                    drop(base);
-                    cloned = Some(cx.waker().clone());
-                    continue;
-                }
-            };
-            let leftover = source.wait(direction, &mut waiter, waker);
+        // May be user code, which may change anything: so that comes first.
+        let waker = cx.waker().clone();
+        let mut base = self.base();
+        let Some(source) = base.as_mut().and_then(|base| base.get_mut(key)) else {
             drop(base);
-            leftover.crowd.into_iter().for_each(catch_panic::wake);
-            drop(leftover.replaced);
-            return Poll::Pending;
+            return Poll::Ready(Err(closed()));
+        };
+        let seen = source.seen(direction);
+        if !seen.ready.and(wanted).is_empty() {
+            drop(base);
+            return coop::spend(cx).map(|()| Ok(seen));
         }
+        let leftover = source.wait(direction, &mut waiter, waker);
+        drop(base);
+        leftover.crowd.into_iter().for_each(catch_panic::wake);
+        drop(leftover.replaced);
+        Poll::Pending
     }
 
     /// A future that waited for a source was dropped.

@@ -83,20 +83,29 @@ impl Registration {
         }
     }
 
-    /// The home of the current context. An error if there is none, or the descriptor is registered with another one.
-    fn current_home(&self) -> io::Result<Rc<Home>> {
+    /// The home of the current context, and the descriptor's key there, if it is registered. An error if there is no home, or the
+    /// descriptor is registered with another one.
+    #[inline(always)]
+    fn at_home(&self) -> io::Result<(Rc<Home>, Option<Key>)> {
         let Some(home) = context::current() else {
-            return Err(io::Error::other(
-                "an evbase object was polled outside of a runtime: await it in block_on or in a task",
-            ));
+            return Err(no_home());
         };
         match self.source() {
             Some(source) if !source.is_at(&home) => Err(wrong_home(&source.owner)),
-            _ => Ok(home),
+            source => Ok((home, source.map(|source| source.key))),
         }
     }
 
-    /// Registers the descriptor for the direction, unless it is registered.
+    /// Registers the descriptor for the direction, unless it is; `key` is its key, if it is registered.
+    #[inline]
+    fn watch(&self, home: &Home, key: Option<Key>, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<Key> {
+        match key {
+            Some(key) if self.waits_for(direction) => Ok(key),
+            _ => self.register(home, fd, direction),
+        }
+    }
+
+    #[cold]
     fn register(&self, home: &Home, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<Key> {
         let wanted = bit(direction);
         let Some(source) = self.source() else {
@@ -133,8 +142,8 @@ impl Registration {
         waiter: home::Waiter<'_>,
         cx: &Context<'_>,
     ) -> Poll<io::Result<Seen>> {
-        let home = self.current_home()?;
-        let key = self.register(&home, fd, direction)?;
+        let (home, key) = self.at_home()?;
+        let key = self.watch(&home, key, fd, direction)?;
         home.poll_source(key, direction, wanted, waiter, cx)
     }
 
@@ -155,7 +164,7 @@ impl Registration {
         mut operation: impl FnMut(&T) -> io::Result<R>,
         drained: impl Fn(&R) -> bool,
     ) -> Poll<io::Result<R>> {
-        let home = self.current_home()?;
+        let (home, mut key) = self.at_home()?;
         let wanted = match direction {
             Direction::Read => Ready::wanted(Interest::READABLE, direction),
             Direction::Write => Ready::wanted(Interest::WRITABLE, direction),
@@ -163,14 +172,14 @@ impl Registration {
         loop {
             // Before a write has found no room, the direction isn't registered: each read of the peer would wake this side.
             let seen = if direction == Direction::Write && !self.waits_for(Direction::Write) {
-                if self.source().is_none() {
+                if key.is_none() {
                     // Registered all the same: so it is at home here, and an error says so if it can't be polled.
-                    self.register(&home, io.as_fd(), Direction::Read)?;
+                    key = Some(self.register(&home, io.as_fd(), Direction::Read)?);
                 }
                 ready!(coop::spend(cx));
                 None
             } else {
-                let key = self.register(&home, io.as_fd(), direction)?;
+                let key = self.watch(&home, key, io.as_fd(), direction)?;
                 let seen = home.poll_source(key, direction, wanted, waiter.reborrow(), cx);
                 Some((key, ready!(seen)?))
             };
@@ -258,6 +267,12 @@ impl Drop for Waiting<'_> {
     }
 }
 
+#[cold]
+fn no_home() -> io::Error {
+    io::Error::other("an evbase object was polled outside of a runtime: await it in block_on or in a task")
+}
+
+#[cold]
 fn wrong_home(owner: &Shared) -> io::Error {
     if owner.is_forked() {
         return io::Error::other(

@@ -1,6 +1,7 @@
 //! Bytes in and out of a stream, by `recv`, `send` and `sendmsg`: they cost the kernel less than `read`, `write` and `writev`, and what
 //! they write to a connection that is broken raises no `SIGPIPE`, which a program written in another language may not ignore.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice, Write};
 #[cfg(any(feature = "hyper", feature = "tokio"))]
 use std::mem::MaybeUninit;
@@ -31,12 +32,17 @@ pub(super) fn send_vectored(socket: &impl AsFd, bufs: &[IoSlice<'_>]) -> io::Res
     if len > FEW {
         return SockRef::from(socket).send_vectored_with_flags(bufs, FLAGS);
     }
-    let mut copied = [0; FEW];
-    let mut rest = &mut copied[..];
-    for buf in bufs {
-        rest.write_all(buf)?;
+    thread_local! {
+        /// One for all sends: it need not be filled with zeroes for each.
+        static COPIED: RefCell<[u8; FEW]> = const { RefCell::new([0; FEW]) };
     }
-    send(socket, &copied[..len])
+    COPIED.with_borrow_mut(|copied| {
+        let mut rest = &mut copied[..];
+        for buf in bufs {
+            rest.write_all(buf)?;
+        }
+        send(socket, &copied[..len])
+    })
 }
 
 /// Into memory that nobody has initialised: `buf` has so many bytes at its front that it says.
