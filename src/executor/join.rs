@@ -6,14 +6,12 @@ use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
-use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker, ready};
 
 use super::id::TaskId;
 use super::inbox::Owner;
 use super::join_error::{Failure, JoinError};
 use super::state::Detached;
-use super::task::Header;
 use super::task_ref::TaskRef;
 use super::{catch_panic, coop};
 
@@ -51,7 +49,8 @@ use super::{catch_panic, coop};
 pub struct JoinHandle<T>(Handle<T>);
 
 enum Handle<T> {
-    Task(JoinRef<T>),
+    /// It goes in one of two ways, which say what becomes of the output.
+    Task(ManuallyDrop<JoinRef<T>>),
     /// A runtime that is stopping has refused the task.
     Refused(TaskId),
     /// The output was taken.
@@ -85,10 +84,9 @@ pub struct AbortHandle {
     id: TaskId,
 }
 
-/// What a task's join handle has of it: a reference, and the right to the output.
+/// What a task's join handle has of it: a reference, and the right to the output. It goes by `take` or `detach`.
 struct JoinRef<T> {
-    /// Not dropped where the state has taken it back.
-    task: ManuallyDrop<TaskRef>,
+    task: TaskRef,
     output: PhantomData<T>,
 }
 
@@ -133,56 +131,42 @@ impl<T> JoinRef<T> {
             self.task.state().is_complete(),
             "evbase: only a task that has ended has an output"
         );
-        let mut this = ManuallyDrop::new(self);
-        // SAFETY: the task is complete. `this` is forgotten, so the output is taken once, and its reference goes here.
-        let (output, task) = unsafe { (this.read_output(), ManuallyDrop::take(&mut this.task)) };
-        output.map_err(|failure| JoinError::new(failure, task.id()))
-    }
-
-    /// # Safety
-    ///
-    /// The task is complete; once.
-    unsafe fn read_output(&mut self) -> Result<T, Failure> {
         let mut output = MaybeUninit::<Result<T, Failure>>::uninit();
-        // SAFETY: after COMPLETE the output is the join handle's, which has `T` from its construction. It is written then.
-        unsafe {
+        // SAFETY: after COMPLETE the output is the join handle's, which has `T` from its construction. It is written then. This
+        // happens once, since `self` goes.
+        let output = unsafe {
             (self.task.vtable().take_output)(self.task.as_raw(), output.as_mut_ptr().cast());
             output.assume_init()
-        }
+        };
+        output.map_err(|failure| JoinError::new(failure, self.task.id()))
     }
-}
 
-/// Detaches the task.
-impl<T> Drop for JoinRef<T> {
-    fn drop(&mut self) {
+    /// The handle goes, and the task goes on; or the output goes, too, if there is one. (Not inlined: most handles have given their
+    /// output when they are dropped.)
+    #[inline(never)]
+    fn detach(mut self) {
         match self.task.state().detach() {
-            Detached::Gone => return,
+            // The state has taken the reference back.
+            Detached::Gone => mem::forget(self.task),
             Detached::WithWaker => {
                 let waker = self.replace_waker(None);
                 catch_panic::run(|| drop(waker));
             }
+            // A panic of its destructor ends here, as it does at home.
             Detached::Complete => {
-                // SAFETY: the task is complete, and nobody has taken the output: `take` forgets its `JoinRef`.
-                let output = unsafe { self.read_output() };
-                // A panic of its destructor ends here, as it does at home.
-                catch_panic::run(|| drop(output));
+                catch_panic::run(|| drop(self.take()));
             }
         }
-        // SAFETY: the state has left the reference with the handle; this is the end of the one that holds it.
-        unsafe { ManuallyDrop::drop(&mut self.task) };
     }
 }
 
 impl<T> JoinHandle<T> {
     /// # Safety
     ///
-    /// The caller gives the join handle's reference away; the task's output is `T`.
-    pub(super) unsafe fn new(task: NonNull<Header>) -> Self {
-        Self(Handle::Task(JoinRef {
-            // SAFETY: the caller's promise.
-            task: ManuallyDrop::new(unsafe { TaskRef::from_raw(task) }),
-            output: PhantomData,
-        }))
+    /// It is the reference that the task was made with for its join handle; the task's output is `T`.
+    pub(super) unsafe fn new(task: TaskRef) -> Self {
+        let output = PhantomData;
+        Self(Handle::Task(ManuallyDrop::new(JoinRef { task, output })))
     }
 
     /// A handle of a task that was refused.
@@ -279,7 +263,7 @@ impl<T> JoinHandle<T> {
     pub(crate) fn take_output(&mut self) -> Result<T, JoinError> {
         let id = self.id();
         match mem::replace(&mut self.0, Handle::Taken(id)) {
-            Handle::Task(task) => task.take(),
+            Handle::Task(task) => ManuallyDrop::into_inner(task).take(),
             Handle::Refused(id) => Err(JoinError::new(Failure::Cancelled, id)),
             Handle::Taken(_) => unreachable!("evbase: an output is taken once"),
         }
@@ -288,6 +272,16 @@ impl<T> JoinHandle<T> {
     /// What made the inbox of the task's executor, if that still exists.
     pub(crate) fn owner(&self) -> Option<Owner> {
         self.task().and_then(|task| task.inbox().owner())
+    }
+}
+
+/// Detaches the task.
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        if let Handle::Task(task) = &mut self.0 {
+            // SAFETY: the handle goes, so this is the last use of it.
+            unsafe { ManuallyDrop::take(task) }.detach();
+        }
     }
 }
 

@@ -48,11 +48,10 @@ pub(super) enum Polled {
 impl LocalTask {
     /// # Safety
     ///
-    /// This thread is the task's home; the caller gives a reference away.
-    pub(super) unsafe fn from_raw(task: NonNull<Header>) -> Self {
+    /// This thread is the task's home.
+    pub(super) unsafe fn new(task: TaskRef) -> Self {
         Self {
-            // SAFETY: the caller's promise.
-            task: unsafe { TaskRef::from_raw(task) },
+            task,
             at_home: PhantomData,
         }
     }
@@ -64,7 +63,7 @@ impl LocalTask {
     /// This thread is the task's home; the reference stays for as long as the result is used.
     pub(super) unsafe fn borrowed(task: NonNull<Header>) -> ManuallyDrop<Self> {
         // SAFETY: the caller's promise; what is not dropped gives no reference back.
-        ManuallyDrop::new(unsafe { Self::from_raw(task) })
+        ManuallyDrop::new(unsafe { Self::new(TaskRef::from_raw(task)) })
     }
 
     fn local(&self) -> &Local {

@@ -41,6 +41,7 @@ mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
@@ -72,6 +73,7 @@ use messages::Messages;
 use owned::Owned;
 use ready::Ready;
 use task::Header;
+use task_ref::TaskRef;
 
 /// The counters of an executor: written at home, read on any thread.
 #[derive(Debug, Default)]
@@ -152,12 +154,8 @@ impl Executor {
     /// It tells `watch` of its tasks, if the inbox was made for that.
     pub(crate) fn new(inbox: Arc<Inbox>, watch: Option<Rc<dyn Watch>>) -> Self {
         let free_list = FreeList::new();
-        let root = task::new_at_home(std::future::pending::<()>(), Priority::Normal, &inbox, &free_list);
-        // SAFETY: it was just made, with home's reference, which is kept, and the join handle's, which goes with the handle.
-        let root = unsafe {
-            drop(JoinHandle::<()>::new(root));
-            LocalTask::from_raw(root)
-        };
+        let (root, handle) = new_at_home(std::future::pending::<()>(), Priority::Normal, &inbox, &free_list);
+        drop(handle);
         Self {
             inbox,
             messages: Messages::new(),
@@ -232,9 +230,7 @@ impl Executor {
         if self.is_closing() {
             return Err(future);
         }
-        let task = task::new_at_home(future, origin.priority, &self.inbox, &self.free_list);
-        // SAFETY: it was just made, at home, with home's reference and the join handle's.
-        let (task, handle) = unsafe { (LocalTask::from_raw(task), JoinHandle::new(task)) };
+        let (task, handle) = new_at_home(future, origin.priority, &self.inbox, &self.free_list);
         if self.watch.is_some() {
             self.tell_of_new(&task, Some(origin));
         }
@@ -393,7 +389,7 @@ impl Executor {
             } else {
                 // SAFETY: `owned` has a reference, until the task has ended and this is not used again.
                 let task = unsafe { LocalTask::borrowed(task) };
-                self.poll_task(&task, watch);
+                self.poll_task(task, watch);
             }
             if root_done {
                 break;
@@ -416,7 +412,7 @@ impl Executor {
     }
 
     #[inline(always)]
-    fn poll_task(&self, task: &LocalTask, watch: Option<&dyn Watch>) {
+    fn poll_task(&self, task: ManuallyDrop<LocalTask>, watch: Option<&dyn Watch>) {
         if task.state().is_aborted() {
             return self.cancel(task);
         }
@@ -425,9 +421,9 @@ impl Executor {
         watch.inspect(|watch| watch.after_poll(Some(task.id())));
         match polled {
             // An observer has aborted it before the poll, when it was not to be queued again.
-            Polled::Pending if watch.is_some() && task.state().is_aborted() => self.wake(task),
+            Polled::Pending if watch.is_some() && task.state().is_aborted() => self.wake(&task),
             Polled::Pending => {}
-            Polled::Woken => self.queue(task),
+            Polled::Woken => self.queue(&task),
             Polled::Ended(end) => self.finish(task, end, watch),
         }
     }
@@ -530,7 +526,7 @@ impl Executor {
     /// `node` is a task's, taken from the gate by home, whose executor is `home`.
     unsafe fn receive_task(node: NonNull<Node>, home: &Executor) {
         // SAFETY: the caller's promise. The inbox's reference comes with the node, which is the task's first field.
-        let task = unsafe { LocalTask::from_raw(node.cast()) };
+        let task = unsafe { LocalTask::new(TaskRef::from_raw(node.cast())) };
         if task.is_away() {
             // An observer may abort the task, which queues what has arrived; it is accepted, and queued, below.
             if home.watch.is_some() {
@@ -551,27 +547,25 @@ impl Executor {
     #[inline]
     fn accept(&self, task: LocalTask) {
         self.inbox.counts().accepted.add(1);
-        let raw = task.as_raw();
-        let slot = self.owned.borrow_mut().insert(task);
-        // SAFETY: `owned` has the reference, until the task has ended and this is not used again.
-        let task = unsafe { LocalTask::borrowed(raw) };
+        // From here on, `owned` has the reference, until the task has ended.
+        let (slot, task) = self.owned.borrow_mut().insert(task);
         task.queue_first(slot);
         if self.is_closing() {
-            self.cancel(&task);
+            self.cancel(task);
         } else {
             self.queue(&task);
         }
     }
 
     /// Drops the future of a task that waits, and completes the task.
-    fn cancel(&self, task: &LocalTask) {
+    fn cancel(&self, task: ManuallyDrop<LocalTask>) {
         id::while_running(Some(task.id()), || task.cancel());
         self.finish(task, End::Cancelled, self.watch.as_deref());
     }
 
     /// Counts the end of a task, and completes it: its reference, which `owned` held until here, goes.
     #[inline(always)]
-    fn finish(&self, task: &LocalTask, end: End, watch: Option<&dyn Watch>) {
+    fn finish(&self, task: ManuallyDrop<LocalTask>, end: End, watch: Option<&dyn Watch>) {
         let counts = self.inbox.counts();
         let count = match end {
             End::Completed => &counts.completed,
@@ -598,7 +592,7 @@ impl Executor {
             let Some(task) = self.owned.borrow_mut().any() else {
                 break;
             };
-            self.cancel(&task);
+            self.cancel(task);
         }
     }
 
@@ -652,5 +646,22 @@ where
         return spawned;
     }
     // SAFETY: the caller's promise. The task comes back with the join handle's reference.
-    unsafe { Ok(JoinHandle::new(task::post(take(), origin, inbox)?)) }
+    unsafe { Ok(JoinHandle::new(TaskRef::from_raw(task::post(take(), origin, inbox)?))) }
+}
+
+/// Makes a task at home, idle; returns home's reference to it, and the join handle. The free list is home's.
+fn new_at_home<F: Future>(
+    future: F,
+    priority: Priority,
+    inbox: &Arc<Inbox>,
+    free_list: &FreeList,
+) -> (LocalTask, JoinHandle<F::Output>) {
+    let task = task::new_at_home(future, priority, inbox, free_list);
+    // SAFETY: it was just made, at home, which has the free list, with two references: home's and the join handle's.
+    unsafe {
+        (
+            LocalTask::new(TaskRef::from_raw(task)),
+            JoinHandle::new(TaskRef::from_raw(task)),
+        )
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! When seven of eight slots are free, the tasks move together, and the rest of the memory is freed.
 
-use std::mem::{self, ManuallyDrop};
+use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
 use super::local_task::LocalTask;
@@ -11,7 +11,7 @@ use super::task::{Header, MOST_SLOTS};
 /// Up to this many slots, the table keeps its memory.
 const KEPT: usize = 1024;
 
-/// See the module. It has home's reference to each task.
+/// See the module. It has home's reference to each task. What it lends, as a `ManuallyDrop`, is used until the task is removed.
 pub(super) struct Owned {
     slots: Vec<Slot>,
     /// The first free slot. It names the next one, and so on; the last one names `NO_SLOT`.
@@ -23,8 +23,8 @@ pub(super) struct Owned {
 const NO_SLOT: u32 = u32::MAX >> 1;
 const _: () = assert!(NO_SLOT > MOST_SLOTS);
 
-/// A task's address; or, in a free slot, twice the next free slot's number plus one: odd, which no address of a task is.
-#[derive(Clone, Copy)]
+/// A task's address, with a reference to it; or, in a free slot, twice the next free slot's number plus one: odd, which no address
+/// of a task is.
 struct Slot(*mut Header);
 
 impl Slot {
@@ -32,12 +32,20 @@ impl Slot {
         Self(ptr::without_provenance_mut((next as usize) << 1 | 1))
     }
 
-    /// The task; or, of a free slot, the next free one.
-    fn get(self) -> Result<NonNull<Header>, u32> {
+    /// The task, lent for as long as the slot has its reference; or, of a free slot, the next free one.
+    fn get(&self) -> Result<ManuallyDrop<LocalTask>, u32> {
         match self.0.addr() {
             odd if odd & 1 == 1 => Err((odd >> 1) as u32),
-            _ => NonNull::new(self.0).ok_or(NO_SLOT),
+            _ => {
+                let task = NonNull::new(self.0).ok_or(NO_SLOT)?;
+                // SAFETY: the slot got its reference from a `LocalTask`; like that, it doesn't leave home.
+                Ok(unsafe { LocalTask::borrowed(task) })
+            }
         }
+    }
+
+    fn has(&self, task: &LocalTask) -> bool {
+        self.0 == task.as_raw().as_ptr()
     }
 }
 
@@ -56,12 +64,15 @@ impl Owned {
         self.len
     }
 
-    /// Adds a task. Returns its slot, of which the caller tells it.
+    /// Adds a task, and lends it to the caller, who tells it of its slot.
     #[inline]
-    pub(super) fn insert(&mut self, task: LocalTask) -> u32 {
-        let entry = Slot(task.as_raw().as_ptr());
-        // Its reference is the table's now.
-        mem::forget(task);
+    pub(super) fn insert(&mut self, task: LocalTask) -> (u32, ManuallyDrop<LocalTask>) {
+        let task = ManuallyDrop::new(task);
+        (self.insert_entry(Slot(task.as_raw().as_ptr())), task)
+    }
+
+    #[inline]
+    fn insert_entry(&mut self, entry: Slot) -> u32 {
         let slot = self.free;
         let Some(free) = self.slots.get_mut(slot as usize) else {
             return self.insert_at_end(entry);
@@ -86,12 +97,12 @@ impl Owned {
         self.slots.len() as u32 - 1
     }
 
-    /// Removes a task, and gives the reference to the caller.
+    /// Removes a task that this has lent: the caller has its reference from here on.
     #[inline]
-    pub(super) fn remove(&mut self, task: &LocalTask) -> LocalTask {
+    pub(super) fn remove(&mut self, task: ManuallyDrop<LocalTask>) -> LocalTask {
         let slot = task.slot();
         let entry = &mut self.slots[slot as usize];
-        assert!(entry.0 == task.as_raw().as_ptr(), "evbase: a task knows its slot");
+        assert!(entry.has(&task), "evbase: a task knows its slot");
         *entry = Slot::free(self.free);
         self.free = slot;
         self.len -= 1;
@@ -99,29 +110,26 @@ impl Owned {
         if self.len % (KEPT / 8) == 0 {
             self.compact_if_sparse();
         }
-        // SAFETY: the table had a reference to the task, and is at home as the `LocalTask` is that it got it from.
-        unsafe { LocalTask::from_raw(task.as_raw()) }
+        ManuallyDrop::into_inner(task)
     }
 
     /// All tasks, in the order of their slots.
     pub(super) fn iter(&self) -> impl Iterator<Item = ManuallyDrop<LocalTask>> {
-        let tasks = self.slots.iter().filter_map(|slot| slot.get().ok());
-        // SAFETY: this is home, as in `remove`; the table has a reference to each task in it, and doesn't change meanwhile.
-        tasks.map(|task| unsafe { LocalTask::borrowed(task) })
+        self.slots.iter().filter_map(|slot| slot.get().ok())
     }
 
     /// Whether the task is in the table: it has arrived, and has not ended.
     pub(super) fn has(&self, task: &LocalTask) -> bool {
-        let entry = self.slots.get(task.slot() as usize);
-        entry.is_some_and(|entry| entry.0 == task.as_raw().as_ptr())
+        self.slots
+            .get(task.slot() as usize)
+            .is_some_and(|entry| entry.has(task))
     }
 
     /// One of the tasks, if there is one; free slots at the end of the table go.
     pub(super) fn any(&mut self) -> Option<ManuallyDrop<LocalTask>> {
         while let Some(slot) = self.slots.last() {
             if let Ok(task) = slot.get() {
-                // SAFETY: this is home, as in `remove`; the table has a reference until the caller removes the task.
-                return Some(unsafe { LocalTask::borrowed(task) });
+                return Some(task);
             }
             self.slots.pop();
             // The list may name the slot that was just popped. It begins anew: slots that were in it are popped later.
@@ -141,8 +149,7 @@ impl Owned {
         self.slots.shrink_to(KEPT);
         for (slot, task) in self.slots.iter().enumerate() {
             if let Ok(task) = task.get() {
-                // SAFETY: this is home, as in `remove`; the table has a reference to each task in it.
-                unsafe { LocalTask::borrowed(task) }.set_slot(slot as u32);
+                task.set_slot(slot as u32);
             }
         }
     }
