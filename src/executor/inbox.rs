@@ -125,19 +125,29 @@ impl Inbox {
     /// Sends a closure home, where it runs and is dropped; from any thread. When home has sealed the gate, the closure
     /// comes back, and there is nothing left at home that it could touch.
     pub(crate) fn send<C: FnOnce() + Send + 'static>(&self, closure: C) -> Result<(), C> {
-        let boxed = Box::into_raw(Box::new(ClosureMessage {
-            node: Node::new(&ClosureMessage::<C>::VTABLE),
-            closure,
+        self.send_with(closure, |closure, _| closure())
+    }
+
+    /// Sends `content` home, where `deliver` is called with it; otherwise as `send`.
+    pub(super) fn send_with<C, D>(&self, content: C, deliver: D) -> Result<(), C>
+    where
+        C: Send + 'static,
+        D: FnOnce(C, &Executor) + Send + 'static,
+    {
+        let boxed = Box::leak(Box::new(ClosureMessage {
+            node: Node::new(&ClosureMessage::<C, D>::VTABLE),
+            content,
+            deliver,
         }));
         // SAFETY: the node is the first field, so a pointer to the whole is one to the node. It was just made, is aligned to
-        // 16, and given away here. `C: Send`, so home may run and drop it.
-        let message = unsafe { Message::new(NonNull::new_unchecked(boxed.cast())) };
+        // 16, and given away here. `C` and `D` are `Send`, so home may use and drop them.
+        let message = unsafe { Message::new(NonNull::from(boxed).cast()) };
         match self.push(message, Admission::Leaving) {
             Ok(()) => Ok(()),
             Err(refused) => {
-                // SAFETY: the message is ours alone again, as `Box::into_raw` gave it.
-                let message = unsafe { Box::from_raw(refused.into_node().as_ptr().cast::<ClosureMessage<C>>()) };
-                Err(message.closure)
+                // SAFETY: the message is ours alone again, as `Box::leak` gave it.
+                let message = unsafe { Box::from_raw(refused.into_node().cast::<ClosureMessage<C, D>>().as_ptr()) };
+                Err(message.content)
             }
         }
     }
@@ -197,22 +207,23 @@ impl fmt::Debug for Inbox {
     }
 }
 
-/// A closure on its way home.
+/// A closure on its way home, and what it is called with there.
 #[repr(C, align(16))]
-struct ClosureMessage<C> {
+struct ClosureMessage<C, D> {
     node: Node,
-    closure: C,
+    content: C,
+    deliver: D,
 }
 
-impl<C: FnOnce() + Send + 'static> ClosureMessage<C> {
+impl<C, D: FnOnce(C, &Executor)> ClosureMessage<C, D> {
     const VTABLE: NodeVtable = NodeVtable { deliver: Self::deliver };
 
     /// # Safety
     ///
-    /// `node` is that of an `ClosureMessage<C>` made by [`Inbox::send`], taken from the gate by home.
-    unsafe fn deliver(node: NonNull<Node>, _: &Executor) {
-        // SAFETY: the caller's promise; `send` made it from a box, and it is delivered once.
-        let message = unsafe { Box::from_raw(node.as_ptr().cast::<Self>()) };
-        catch_panic::run(message.closure);
+    /// `node` is that of a `ClosureMessage<C, D>` made by [`Inbox::send_with`], taken from the gate by home.
+    unsafe fn deliver(node: NonNull<Node>, home: &Executor) {
+        // SAFETY: the caller's promise; `send_with` made it from a box, and it is delivered once.
+        let message = unsafe { Box::from_raw(node.cast::<Self>().as_ptr()) };
+        catch_panic::run(|| (message.deliver)(message.content, home));
     }
 }

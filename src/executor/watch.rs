@@ -1,12 +1,10 @@
 //! What an executor tells of its tasks, if it was asked to.
 
 use std::panic::Location;
-use std::ptr::NonNull;
 
-use super::gate::{Admission, Message, Node, NodeVtable};
+use super::Inbox;
 use super::id::TaskId;
 use super::priority::Priority;
-use super::{Executor, Inbox};
 
 /// Where a task comes from.
 #[derive(Clone, Copy, Debug)]
@@ -55,42 +53,14 @@ pub(crate) trait Watch {
     fn ended(&self, id: TaskId, end: End);
 }
 
-/// Where a task comes from that is sent home after this.
-#[repr(C, align(16))]
-struct LocationMessage {
-    node: Node,
-    id: TaskId,
-    location: &'static Location<'static>,
-}
-
-impl LocationMessage {
-    const VTABLE: NodeVtable = NodeVtable { deliver: Self::deliver };
-
-    /// # Safety
-    ///
-    /// `node` is that of a `LocationMessage` made by [`send_location`], taken from the gate by home.
-    unsafe fn deliver(node: NonNull<Node>, home: &Executor) {
-        // SAFETY: the caller's promise; `send_location` made it from a box, and it is delivered once.
-        let message = unsafe { Box::from_raw(node.as_ptr().cast::<Self>()) };
-        if let Some(watch) = &home.watch {
-            watch.comes_from(message.id, message.location);
-        }
-    }
-}
-
 /// Sends home where a task comes from, before the task.
 #[cold]
 pub(super) fn send_location(inbox: &Inbox, id: TaskId, location: &'static Location<'static>) {
-    let boxed = Box::into_raw(Box::new(LocationMessage {
-        node: Node::new(&LocationMessage::VTABLE),
-        id,
-        location,
-    }));
-    // SAFETY: the node is the first field, so a pointer to the whole is one to the node. It was just made, is aligned to 16, and
-    // given away here. What it holds is `Send`.
-    let message = unsafe { Message::new(NonNull::new_unchecked(boxed.cast())) };
-    if let Err(refused) = inbox.push(message, Admission::Leaving) {
-        // SAFETY: the message is ours alone again.
-        drop(unsafe { Box::from_raw(refused.into_node().as_ptr().cast::<LocationMessage>()) });
-    }
+    let sent = inbox.send_with(location, move |location, home| {
+        if let Some(watch) = &home.watch {
+            watch.comes_from(id, location);
+        }
+    });
+    // If home takes no message any more, it won't take the task.
+    let _ = sent;
 }
