@@ -41,3 +41,19 @@ pub(super) fn with<R>(inbox: *const Inbox, f: impl FnOnce(&Executor) -> R) -> Op
     // callers' closures run no user code, but for an observer when a task is spawned; and who spawns keeps the executor meanwhile.
     Some(f(unsafe { &*current.executor }))
 }
+
+/// Calls `f` as in the loop of `executor`.
+#[cfg(test)]
+pub(super) fn within<R>(executor: &Executor, f: impl FnOnce() -> R) -> R {
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            // SAFETY: there is no executor that would have to stay.
+            unsafe { set(None) };
+        }
+    }
+    let _leave = Leave;
+    // SAFETY: an executor can't be borrowed on another thread than its home. This one is, until `_leave` goes.
+    unsafe { set(Some(executor)) };
+    f()
+}

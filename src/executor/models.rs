@@ -72,12 +72,7 @@ impl Home {
 
     /// Calls `f` in this home's context. Outside of it, this thread is abroad like any other.
     fn in_context<R>(&self, f: impl FnOnce() -> R) -> R {
-        // SAFETY: this thread is home, and `self` stays until `None` is set below.
-        unsafe { current::set(Some(&self.executor)) };
-        let result = f();
-        // SAFETY: as above.
-        unsafe { current::set(None) };
-        result
+        current::within(&self.executor, f)
     }
 
     /// Drives until `done`, sleeping whenever the gate lets it.

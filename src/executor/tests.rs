@@ -24,12 +24,10 @@ impl Unpark for NoBell {
 
 fn with_executor(f: impl FnOnce(&Executor)) {
     let executor = Executor::new(Arc::new(Inbox::new(Box::new(NoBell), false)), None);
-    // SAFETY: this thread is home, and the executor stays until `None` is set below.
-    unsafe { current::set(Some(&executor)) };
-    f(&executor);
-    close(&executor);
-    // SAFETY: as above.
-    unsafe { current::set(None) };
+    current::within(&executor, || {
+        f(&executor);
+        close(&executor);
+    });
 }
 
 fn close(executor: &Executor) {
@@ -246,32 +244,30 @@ fn memory_of_very_many_ready_tasks_goes_back_whatever_their_priority_and_order()
 fn memory_goes_back_to_who_spawns_abroad_and_none_is_left_at_the_end() {
     let inbox = Arc::new(Inbox::new(Box::new(NoBell), false));
     let executor = Executor::new(inbox.clone(), None);
-    // SAFETY: this thread is home, and the executor stays until `None` is set below.
-    unsafe { current::set(Some(&executor)) };
     let spawn_many_abroad = |tasks: usize| {
         std::thread::scope(|scope| {
             scope.spawn(|| (0..tasks).for_each(|_| drop(spawn(&inbox, async {}, Origin::here(Priority::Normal)))));
         });
     };
-    spawn_many_abroad(1000);
-    run(&executor);
-    let kept = inbox.shared_free_list().len();
-    assert!(kept > 0, "somebody wanted some");
-    spawn_many_abroad(1);
-    assert_eq!(inbox.shared_free_list().len(), kept - 1);
-    run(&executor);
-    assert_eq!(inbox.shared_free_list().len(), kept - 1, "nobody wants more");
+    current::within(&executor, || {
+        spawn_many_abroad(1000);
+        run(&executor);
+        let kept = inbox.shared_free_list().len();
+        assert!(kept > 0, "somebody wanted some");
+        spawn_many_abroad(1);
+        assert_eq!(inbox.shared_free_list().len(), kept - 1);
+        run(&executor);
+        assert_eq!(inbox.shared_free_list().len(), kept - 1, "nobody wants more");
 
-    // What goes after the end isn't kept: the inbox would keep itself.
-    spawn_many_abroad(kept + 1);
-    let last = spawn(&inbox, std::future::pending::<()>(), Origin::here(Priority::Normal))
-        .ok()
-        .unwrap();
-    close(&executor);
-    assert_eq!(inbox.shared_free_list().len(), 0);
-    drop(last);
-    // SAFETY: as above.
-    unsafe { current::set(None) };
+        // What goes after the end isn't kept: the inbox would keep itself.
+        spawn_many_abroad(kept + 1);
+        let last = spawn(&inbox, std::future::pending::<()>(), Origin::here(Priority::Normal))
+            .ok()
+            .unwrap();
+        close(&executor);
+        assert_eq!(inbox.shared_free_list().len(), 0);
+        drop(last);
+    });
     drop(executor);
     assert_eq!(Arc::strong_count(&inbox), 1);
 }
@@ -280,25 +276,23 @@ fn memory_goes_back_to_who_spawns_abroad_and_none_is_left_at_the_end() {
 fn whoever_may_not_go_on_leaves_the_shared_memory_alone() {
     let inbox = Arc::new(Inbox::new(Box::new(NoBell), false));
     let executor = Executor::new(inbox.clone(), None);
-    // SAFETY: this thread is home, and the executor stays until `None` is set below.
-    unsafe { current::set(Some(&executor)) };
-    let spawn_abroad = || drop(spawn_abroad(&inbox));
-    (0..1000).for_each(|_| spawn_abroad());
-    run(&executor);
-    let kept = inbox.shared_free_list().len();
-    assert!(kept > 0);
-    executor.begin_close();
-    executor.cancel_all(|| true);
-    // As in the child of a fork that a destructor makes, in the last message.
-    let may_go_on = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
-    let last = may_go_on.clone();
-    assert!(inbox.send(move || last.store(false, Relaxed)).is_ok());
-    executor.seal(|| may_go_on.load(Relaxed));
-    assert_eq!(inbox.shared_free_list().len(), kept);
-    // What it has left is freed here, for a test that leaks nothing.
-    inbox.shared_free_list().close();
-    // SAFETY: as above.
-    unsafe { current::set(None) };
+    current::within(&executor, || {
+        let spawn_abroad = || drop(spawn_abroad(&inbox));
+        (0..1000).for_each(|_| spawn_abroad());
+        run(&executor);
+        let kept = inbox.shared_free_list().len();
+        assert!(kept > 0);
+        executor.begin_close();
+        executor.cancel_all(|| true);
+        // As in the child of a fork that a destructor makes, in the last message.
+        let may_go_on = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let last = may_go_on.clone();
+        assert!(inbox.send(move || last.store(false, Relaxed)).is_ok());
+        executor.seal(|| may_go_on.load(Relaxed));
+        assert_eq!(inbox.shared_free_list().len(), kept);
+        // What it has left is freed here, for a test that leaks nothing.
+        inbox.shared_free_list().close();
+    });
 }
 
 #[test]
@@ -389,16 +383,9 @@ fn whatever_was_sent_is_delivered_at_once_also_from_within_a_message_and_each_me
     with_executor(|executor| {
         let order = std::sync::Arc::default();
         numbered(&executor.inbox, 0..10, &order);
-        let home: *const Executor = executor;
-        struct AtHome(*const Executor);
-        // SAFETY: it comes back to this thread, and the executor is there until the end of the test.
-        unsafe impl Send for AtHome {}
-        let home = AtHome(home);
         let counted = order.clone();
-        let sent = executor.inbox.send(move || {
-            let home = home;
-            // SAFETY: as above.
-            unsafe { &*home.0 }.receive_all();
+        let sent = executor.inbox.send_with(counted, |counted, home| {
+            home.receive_all();
             counted.lock().push(1000);
         });
         assert!(sent.is_ok());
