@@ -125,8 +125,9 @@ mod tests {
 
     #[test]
     fn what_a_process_has_one_of_is_made_once_and_who_made_it_knows() {
-        for _ in 0..100 {
-            let (one, start) = (PerProcess::new(), Barrier::new(2));
+        static ONES: [PerProcess<AtomicUsize>; 100] = [const { PerProcess::new() }; 100];
+        for one in &ONES {
+            let start = Barrier::new(2);
             let ask = || {
                 start.wait();
                 one.get(|| AtomicUsize::new(0))
