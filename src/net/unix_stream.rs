@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
+#[cfg(target_os = "linux")]
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
@@ -48,6 +50,9 @@ use crate::io::{MOST_BUFFERS, MOST_BYTES};
 /// ```
 pub struct UnixStream {
     pub(crate) fd: AsyncFd<mio::net::UnixStream>,
+    /// The last read has filled its buffers, and the next one may: a guess, for the choice of a system call.
+    #[cfg(target_os = "linux")]
+    reads_are_full: AtomicBool,
 }
 
 impl UnixStream {
@@ -133,6 +138,8 @@ impl UnixStream {
         Self {
             // A short read is no proof here that there is no more: see `read`.
             fd: AsyncFd::from_nonblocking(stream, false),
+            #[cfg(target_os = "linux")]
+            reads_are_full: AtomicBool::new(false),
         }
     }
 
@@ -175,7 +182,20 @@ impl AsyncRead for &UnixStream {
         cx: &mut Context<'_>,
         bufs: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.fd.poll_read_drained(cx, |socket| read(socket.as_fd(), bufs))
+        let count = bufs.len().min(MOST_BUFFERS);
+        let bufs = &mut bufs[..count];
+        let asked_for = bufs.iter().map(|buf| buf.len()).sum::<usize>().min(MOST_BYTES);
+        self.fd.poll_read_drained(cx, |mut socket| {
+            // The others tell no more than how much they have read, but cost less.
+            let (n, is_all) = match (self.reads_are_full.load(Relaxed), &mut *bufs) {
+                (false, bufs) => read_and_tell(socket.as_fd(), bufs)?,
+                (true, [buf]) => (socket.read(buf)?, false),
+                (true, bufs) => (socket.read_vectored(bufs)?, false),
+            };
+            let is_full = n == asked_for;
+            self.reads_are_full.store(is_full, Relaxed);
+            Ok((n, is_all && 0 < n && !is_full))
+        })
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -188,28 +208,24 @@ impl AsyncRead for &UnixStream {
     }
 }
 
-/// Reads; and says whether that has left nothing in the kernel, unless its end or urgent data was reported.
+/// Reads; and says whether a read that didn't fill the buffers has left nothing in the kernel, unless its end or urgent data was
+/// reported.
 ///
 /// Linux goes from one packet of bytes to the next until the buffers are full or the queue is empty, but stops behind a packet that
 /// came with descriptors, and, with `SO_PASSCRED` and its like, before one from another sender (`unix_stream_read_generic`). In
 /// all these cases there is ancillary data, for which there is no room here: `MSG_CTRUNC` says so. Descriptors that come along are
 /// closed, as `read(2)` does.
 #[cfg(target_os = "linux")]
-fn read(socket: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<(usize, bool)> {
-    let count = bufs.len().min(MOST_BUFFERS);
-    let bufs = &mut bufs[..count];
-    let asked_for = bufs.iter().map(|buf| buf.len()).sum::<usize>().min(MOST_BYTES);
+fn read_and_tell(socket: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<(usize, bool)> {
     // SAFETY: all zeroes are a `msghdr`: null pointers, and nothing behind them. A literal can't be: its padding is private.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = bufs.as_mut_ptr().cast();
-    message.msg_iovlen = count as _;
+    message.msg_iovlen = bufs.len() as _;
     // SAFETY: the descriptor is borrowed for the call. An `IoSliceMut` is an `iovec` to memory that is borrowed mutably for the
-    // call, which is the only one that the kernel writes to: there are `count` of them.
+    // call, which is the only one that the kernel writes to: there are so many of them.
     let n = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, 0) };
-    let Ok(n) = usize::try_from(n) else {
-        return Err(io::Error::last_os_error());
-    };
-    Ok((n, 0 < n && n < asked_for && message.msg_flags & libc::MSG_CTRUNC == 0))
+    let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+    Ok((n, message.msg_flags & libc::MSG_CTRUNC == 0))
 }
 
 socket!(

@@ -86,7 +86,14 @@ fn between_bytes() {
             peer.write_all(b"ghi").unwrap();
             send_descriptor(&peer, b"jkl", peer.as_raw_fd());
             peer.write_all(b"mno").unwrap();
-            assert_eq!(read_all(&stream, 15, round % 8 < 4).await, b"abcdefghijklmno");
+            let mut received = Vec::new();
+            if round % 16 < 8 {
+                // One that fills its buffer first: the next read is by another system call, which tells less.
+                received.resize(3, 0);
+                (&stream).read_exact(&mut received).await.unwrap();
+            }
+            received.extend(read_all(&stream, 15 - received.len(), round % 8 < 4).await);
+            assert_eq!(received, b"abcdefghijklmno");
             assert!(poll_here(pin!((&stream).read(&mut [0]))).await.is_pending());
         }
     });
