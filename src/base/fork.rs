@@ -81,7 +81,8 @@ impl<T: Sync + 'static> PerProcess<T> {
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// Also whether this call has made it, which one call a process is told. Of several at once, each may call `make`.
+    /// Also whether this call has made it, which one call a process is told. Of several at once, each may call `make`. Forks are noticed
+    /// from the first [`watch`] on.
     pub(crate) fn get(&self, make: impl Fn() -> T) -> (&'static T, bool) {
         let mut current = self.0.load(Ordering::Acquire);
         let mut is_new = false;

@@ -60,7 +60,7 @@
 //! | `clock.rs` | nanoseconds since the base was made |
 //! | `notify.rs` | [`Notifier`] |
 //! | `histogram.rs` | [`Histogram`] |
-//! | `fork.rs` | tells the child of a `fork` from its parent |
+//! | `fork.rs` | tells the child of a `fork` from its parent, and keeps what each of them has one of |
 //! | `sys/` | the backends, and the contract they keep |
 
 mod clock;

@@ -53,7 +53,7 @@ struct Wire {
     birth: Birth,
 }
 
-/// How often a full eventfd is emptied before the notifier gives up.
+/// How often a full eventfd is emptied, or a write tried that the kernel had no memory for, before the notifier gives up.
 const ATTEMPTS: usize = 16;
 
 impl Notifier {
@@ -80,7 +80,8 @@ impl Notifier {
     ///
     /// # Errors
     ///
-    /// What `write(2)` reports. On a descriptor that nobody else tampers with, that is nothing.
+    /// What `write(2)` reports. On a descriptor that nobody else tampers with, that is nothing; where there is no eventfd, a lack of
+    /// memory for sockets.
     pub fn notify(&self) -> io::Result<()> {
         let wire = &*self.0;
         if wire.birth.is_child() {
@@ -167,6 +168,7 @@ impl fmt::Debug for Notifier {
 
 /// Async-signal-safe.
 fn write_socket(socket: &File) -> io::Result<()> {
+    let mut attempts = 0;
     loop {
         match write(socket, &[1]) {
             Ok(()) => return Ok(()),
@@ -174,6 +176,8 @@ fn write_socket(socket: &File) -> io::Result<()> {
                 Some(libc::EINTR) => {}
                 // Full: the base has more than enough to wake up for.
                 Some(libc::EAGAIN) => return Ok(()),
+                // The kernel has no memory for a byte at the moment.
+                Some(libc::ENOBUFS | libc::ENOMEM) if attempts < ATTEMPTS => attempts += 1,
                 _ => return Err(error),
             },
         }

@@ -87,8 +87,7 @@ impl<T> Slab<T> {
     pub(super) fn insert(&mut self, value: T) -> u32 {
         let number = self.chunk_with_room();
         let chunk = &mut self.chunks[number];
-        if chunk.free == Chunk::<T>::EMPTY {
-            // This was the spare one; or it has no memory, and there is no spare one, which would have had room.
+        if self.spare == Some(number) {
             self.spare = None;
         }
         let slot = chunk.free.trailing_zeros() as usize % CHUNK;
@@ -330,6 +329,33 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_that_is_kept_is_not_forgotten_for_a_lower_one_without_memory() {
+        let mut slab = Slab::new();
+        let chunk = |number: usize| number * CHUNK..(number + 1) * CHUNK;
+        (0..6 * CHUNK).for_each(|value| assert_eq!(slab.insert(value) as usize, value));
+        let empty = |slab: &mut Slab<usize>, number| {
+            chunk(number).for_each(|index| assert!(slab.remove(index as u32).is_some()))
+        };
+        // The first stays, the second is freed.
+        empty(&mut slab, 1);
+        empty(&mut slab, 3);
+        assert_eq!(slab.insert(0) as usize, CHUNK);
+        empty(&mut slab, 5);
+        for value in chunk(1) {
+            slab.insert(value);
+        }
+        check(&slab);
+        assert_eq!(slab.capacity(), 6 * CHUNK);
+        assert!(slab.remove(chunk(3).start as u32).is_some());
+        check(&slab);
+        for number in [0, 1, 2, 4] {
+            empty(&mut slab, number);
+            check(&slab);
+        }
+        assert_eq!((slab.len(), slab.capacity()), (0, CHUNK));
+    }
+
+    #[test]
     fn a_random_walk_agrees_with_a_map() {
         let mut slab = Slab::new();
         let mut model = std::collections::BTreeMap::new();
@@ -356,7 +382,7 @@ mod tests {
                     assert_eq!(slab.remove(index), None);
                 }
             }
-            if step % 5_000 == 0 {
+            if step % 500 == 0 {
                 check(&slab);
                 assert!(slab.iter().eq(model.iter().map(|(index, value)| (*index, value))));
             }

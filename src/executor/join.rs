@@ -93,7 +93,7 @@ struct JoinRef<T> {
 // SAFETY: what moves between threads is the output, taken by whoever has this; the rest of a task is made for all threads.
 // `T: Send` makes the move sound.
 unsafe impl<T: Send> Send for JoinRef<T> {}
-// SAFETY: a shared one only derefs to the `TaskRef`, which is made for all threads; it gives no access to a `T`.
+// SAFETY: a shared one gives the `TaskRef` only, which is made for all threads, and no access to a `T`.
 unsafe impl<T: Send> Sync for JoinRef<T> {}
 
 impl<T> JoinRef<T> {
@@ -127,10 +127,7 @@ impl<T> JoinRef<T> {
     /// Takes the output of a task that is complete.
     #[inline]
     fn take(self) -> Result<T, JoinError> {
-        assert!(
-            self.task.state().is_complete(),
-            "evbase: only a task that has ended has an output"
-        );
+        debug_assert!(self.task.state().is_complete());
         let mut output = MaybeUninit::<Result<T, Failure>>::uninit();
         // SAFETY: after COMPLETE the output is the join handle's, which has `T` from its construction. It is written then. This
         // happens once, since `self` goes.
@@ -261,6 +258,7 @@ impl<T> JoinHandle<T> {
 
     /// The output of a task that has ended. Once.
     pub(crate) fn take_output(&mut self) -> Result<T, JoinError> {
+        assert!(self.is_finished(), "evbase: only a task that has ended has an output");
         let id = self.id();
         match mem::replace(&mut self.0, Handle::Taken(id)) {
             Handle::Task(task) => ManuallyDrop::into_inner(task).take(),

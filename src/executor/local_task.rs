@@ -25,6 +25,9 @@ pub(super) struct LocalTask {
     at_home: PhantomData<*const ()>,
 }
 
+/// A task whose reference somebody else has, who keeps it for as long as this is used.
+pub(super) struct Lent(ManuallyDrop<LocalTask>);
+
 /// What a task is doing, in a [`Dump`](crate::Dump).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TaskState {
@@ -61,9 +64,14 @@ impl LocalTask {
     /// # Safety
     ///
     /// This thread is the task's home; the reference stays for as long as the result is used.
-    pub(super) unsafe fn borrowed(task: NonNull<Header>) -> ManuallyDrop<Self> {
+    pub(super) unsafe fn borrowed(task: NonNull<Header>) -> Lent {
         // SAFETY: the caller's promise; what is not dropped gives no reference back.
-        ManuallyDrop::new(unsafe { Self::new(TaskRef::from_raw(task)) })
+        unsafe { Self::new(TaskRef::from_raw(task)) }.lend()
+    }
+
+    /// Gives the reference away, as the task's address, and lends it meanwhile.
+    pub(super) fn lend(self) -> Lent {
+        Lent(ManuallyDrop::new(self))
     }
 
     fn local(&self) -> &Local {
@@ -204,6 +212,23 @@ impl LocalTask {
             // SAFETY: without a join handle, the output is home's; this is the one time that it is taken.
             catch_panic::run(|| unsafe { (self.vtable().drop_output)(self.as_raw()) });
         }
+    }
+}
+
+impl Lent {
+    /// # Safety
+    ///
+    /// The caller has the reference that was lent, and gives it away.
+    pub(super) unsafe fn into_owned(self) -> LocalTask {
+        ManuallyDrop::into_inner(self.0)
+    }
+}
+
+impl Deref for Lent {
+    type Target = LocalTask;
+
+    fn deref(&self) -> &LocalTask {
+        &self.0
     }
 }
 

@@ -1,6 +1,6 @@
 //! The executor: tasks that any thread may wake, abort and await, and that only home polls and drops.
 //!
-//! `Inbox` is the half that all threads share, `Executor` the half that stays at home. The runtime makes both, drives the
+//! `Inbox` is the half that all threads share, `Executor` the half that stays at home. `home` makes both, drives the
 //! executor, and says through `Unpark` how to wake it. Nothing here knows a base, a descriptor or a clock.
 //!
 //! Invariants:
@@ -41,7 +41,6 @@ mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
@@ -68,7 +67,7 @@ use crate::sync::Arc;
 use free_list::FreeList;
 use gate::Node;
 use levels::Levels;
-use local_task::{LocalTask, Polled};
+use local_task::{Lent, LocalTask, Polled};
 use messages::Messages;
 use owned::Owned;
 use ready::Ready;
@@ -412,7 +411,7 @@ impl Executor {
     }
 
     #[inline(always)]
-    fn poll_task(&self, task: ManuallyDrop<LocalTask>, watch: Option<&dyn Watch>) {
+    fn poll_task(&self, task: Lent, watch: Option<&dyn Watch>) {
         if task.state().is_aborted() {
             return self.cancel(task);
         }
@@ -558,14 +557,14 @@ impl Executor {
     }
 
     /// Drops the future of a task that waits, and completes the task.
-    fn cancel(&self, task: ManuallyDrop<LocalTask>) {
+    fn cancel(&self, task: Lent) {
         id::while_running(Some(task.id()), || task.cancel());
         self.finish(task, End::Cancelled, self.watch.as_deref());
     }
 
     /// Counts the end of a task, and completes it: its reference, which `owned` held until here, goes.
     #[inline(always)]
-    fn finish(&self, task: ManuallyDrop<LocalTask>, end: End, watch: Option<&dyn Watch>) {
+    fn finish(&self, task: Lent, end: End, watch: Option<&dyn Watch>) {
         let counts = self.inbox.counts();
         let count = match end {
             End::Completed => &counts.completed,

@@ -2,16 +2,15 @@
 //!
 //! When seven of eight slots are free, the tasks move together, and the rest of the memory is freed.
 
-use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
-use super::local_task::LocalTask;
+use super::local_task::{Lent, LocalTask};
 use super::task::{Header, MOST_SLOTS};
 
 /// Up to this many slots, the table keeps its memory.
 const KEPT: usize = 1024;
 
-/// See the module. It has home's reference to each task. What it lends, as a `ManuallyDrop`, is used until the task is removed.
+/// See the module. It has home's reference to each task. What it lends is used until the task is removed.
 pub(super) struct Owned {
     slots: Vec<Slot>,
     /// The first free slot. It names the next one, and so on; the last one names `NO_SLOT`.
@@ -33,7 +32,7 @@ impl Slot {
     }
 
     /// The task, lent for as long as the slot has its reference; or, of a free slot, the next free one.
-    fn get(&self) -> Result<ManuallyDrop<LocalTask>, u32> {
+    fn get(&self) -> Result<Lent, u32> {
         match self.0.addr() {
             odd if odd & 1 == 1 => Err((odd >> 1) as u32),
             _ => {
@@ -66,8 +65,8 @@ impl Owned {
 
     /// Adds a task, and lends it to the caller, who tells it of its slot.
     #[inline]
-    pub(super) fn insert(&mut self, task: LocalTask) -> (u32, ManuallyDrop<LocalTask>) {
-        let task = ManuallyDrop::new(task);
+    pub(super) fn insert(&mut self, task: LocalTask) -> (u32, Lent) {
+        let task = task.lend();
         (self.insert_entry(Slot(task.as_raw().as_ptr())), task)
     }
 
@@ -99,7 +98,7 @@ impl Owned {
 
     /// Removes a task that this has lent: the caller has its reference from here on.
     #[inline]
-    pub(super) fn remove(&mut self, task: ManuallyDrop<LocalTask>) -> LocalTask {
+    pub(super) fn remove(&mut self, task: Lent) -> LocalTask {
         let slot = task.slot();
         let entry = &mut self.slots[slot as usize];
         assert!(entry.has(&task), "evbase: a task knows its slot");
@@ -110,11 +109,12 @@ impl Owned {
         if self.len % (KEPT / 8) == 0 {
             self.compact_if_sparse();
         }
-        ManuallyDrop::into_inner(task)
+        // SAFETY: the table had the reference, and nobody else finds the task in it any more.
+        unsafe { task.into_owned() }
     }
 
     /// All tasks, in the order of their slots.
-    pub(super) fn iter(&self) -> impl Iterator<Item = ManuallyDrop<LocalTask>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Lent> {
         self.slots.iter().filter_map(|slot| slot.get().ok())
     }
 
@@ -126,7 +126,7 @@ impl Owned {
     }
 
     /// One of the tasks, if there is one; free slots at the end of the table go.
-    pub(super) fn any(&mut self) -> Option<ManuallyDrop<LocalTask>> {
+    pub(super) fn any(&mut self) -> Option<Lent> {
         while let Some(slot) = self.slots.last() {
             if let Ok(task) = slot.get() {
                 return Some(task);

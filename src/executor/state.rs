@@ -46,7 +46,7 @@ pub(super) enum Detached {
     Gone,
     /// The task goes on; the join cell, which is the handle's again, has a waker in it.
     WithWaker,
-    /// The output is the handle's, unless it was taken.
+    /// The output is the handle's.
     Complete,
 }
 

@@ -202,7 +202,7 @@ impl<N: EndSleep> Bells<N> {
 
     /// Rings the bell of home; or else one bell after the other, until one wakes a sleeping thread, which then closes the runtime:
     /// true. Threads that were awake answer before they sleep. From any thread, and from a signal handler.
-    pub(crate) fn ring(&self) -> bool {
+    pub(super) fn ring(&self) -> bool {
         if let Some(home) = self.home.get() {
             return home.ring();
         }

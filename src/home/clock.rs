@@ -145,7 +145,7 @@ impl Home {
     }
 
     /// What is left until then.
-    pub(crate) fn time_until(&self, deadline: Instant) -> Duration {
+    pub(super) fn time_until(&self, deadline: Instant) -> Duration {
         deadline.saturating_duration_since(self.now())
     }
 

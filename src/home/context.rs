@@ -105,7 +105,7 @@ pub(super) fn can_bind() -> bool {
 }
 
 /// Adds a new home to this thread's list. (On a thread that is exiting there is no list; see `can_bind`.)
-pub(crate) fn bind(home: &Rc<Home>) {
+pub(super) fn bind(home: &Rc<Home>) {
     let _ = THREAD.try_with(|thread| {
         thread.homes.borrow_mut().push(home.clone());
         thread.changed();
@@ -176,7 +176,7 @@ impl Shared {
 /// The bell of this thread, if a loop that runs here has to listen to it, since there is another runtime, or a blocking wait
 /// further out in the stack.
 #[inline]
-pub(crate) fn bell() -> Option<sync::Arc<Bell>> {
+pub(super) fn bell() -> Option<sync::Arc<Bell>> {
     if !LISTENS.try_with(Cell::get).unwrap_or(false) {
         return None;
     }
@@ -274,7 +274,7 @@ pub(crate) fn sweep(except: Option<&Arc<Shared>>) {
 }
 
 /// The other homes on this thread for which the condition holds.
-pub(crate) fn others(except: &Home, condition: impl Fn(&Home) -> bool) -> Vec<Rc<Home>> {
+pub(super) fn others(except: &Home, condition: impl Fn(&Home) -> bool) -> Vec<Rc<Home>> {
     let homes = THREAD.try_with(|thread| {
         let homes = thread.homes.borrow();
         let others = homes.iter().filter(|home| !std::ptr::eq(&***home, except));

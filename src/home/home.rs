@@ -261,7 +261,7 @@ impl Home {
         self.base.take()
     }
 
-    /// Makes what a host polls: see `embedded.rs`.
+    /// Makes what a host polls: see [`Embedded`](crate::Embedded).
     pub(crate) fn embed(&self) -> Result<Arc<Descriptor>, RunError> {
         if !self.is_open() {
             return Err(RunError::Stopped);

@@ -95,7 +95,7 @@ struct HomeWaker {
     notifier: Notifier,
     /// End a sleep anywhere else.
     bells: Bells,
-    /// How many [`Embedded`](super::Embedded) there are: while there is one, home is parked outside of its loop as well.
+    /// How many [`Embedded`](crate::Embedded) there are: while there is one, home is parked outside of its loop as well.
     embedded: AtomicUsize,
     shared: Weak<Shared>,
 }
@@ -193,12 +193,12 @@ impl Shared {
         self.waker.embedded.load(Relaxed) > 0
     }
 
-    /// One [`Embedded`](super::Embedded) more.
+    /// One [`Embedded`](crate::Embedded) more.
     pub(super) fn embed(&self) {
         self.waker.embedded.fetch_add(1, Relaxed);
     }
 
-    /// One [`Embedded`](super::Embedded) less; on any thread.
+    /// One [`Embedded`](crate::Embedded) less; on any thread.
     pub(crate) fn unembed(&self) {
         self.waker.embedded.fetch_sub(1, Relaxed);
     }

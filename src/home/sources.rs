@@ -99,6 +99,10 @@ impl Home {
             drop(base);
             return coop::spend(cx).map(|()| Ok(seen));
         }
+        if source.waits(direction, &waiter, &waker) {
+            drop(base);
+            return Poll::Pending;
+        }
         let leftover = source.wait(direction, &mut waiter, waker);
         drop(base);
         leftover.crowd.into_iter().for_each(catch_panic::wake);

@@ -179,9 +179,10 @@ impl Registration {
                 ready!(coop::spend(cx));
                 None
             } else {
-                let key = self.watch(&home, key, io.as_fd(), direction)?;
-                let seen = home.poll_source(key, direction, wanted, waiter.reborrow(), cx);
-                Some((key, ready!(seen)?))
+                let watched = self.watch(&home, key, io.as_fd(), direction)?;
+                key = Some(watched);
+                let seen = home.poll_source(watched, direction, wanted, waiter.reborrow(), cx);
+                Some((watched, ready!(seen)?))
             };
             match (operation(io), seen) {
                 (Err(error), Some((key, seen))) if error.kind() == io::ErrorKind::WouldBlock => {

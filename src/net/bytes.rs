@@ -29,20 +29,24 @@ pub(super) fn send(socket: &impl AsFd, buf: &[u8]) -> io::Result<usize> {
 pub(super) fn send_vectored(socket: &impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     let bufs = &bufs[..bufs.len().min(MOST_BUFFERS)];
     let len = bufs.iter().fold(0, |len: usize, buf| len.saturating_add(buf.len()));
+    let gathered = || SockRef::from(socket).send_vectored_with_flags(bufs, FLAGS);
     if len > FEW {
-        return SockRef::from(socket).send_vectored_with_flags(bufs, FLAGS);
+        return gathered();
     }
     thread_local! {
         /// One for all sends: it need not be filled with zeroes for each.
         static COPIED: RefCell<[u8; FEW]> = const { RefCell::new([0; FEW]) };
     }
-    COPIED.with_borrow_mut(|copied| {
+    let sent = COPIED.try_with(|copied| {
+        let mut copied = copied.borrow_mut();
         let mut rest = &mut copied[..];
         for buf in bufs {
             rest.write_all(buf)?;
         }
         send(socket, &copied[..len])
-    })
+    });
+    // On some platforms it is gone while the thread exits.
+    sent.unwrap_or_else(|_| gathered())
 }
 
 /// Into memory that nobody has initialised: `buf` has so many bytes at its front that it says.

@@ -136,7 +136,7 @@ impl UnixStream {
 
     pub(super) fn from_inner(stream: mio::net::UnixStream) -> Self {
         Self {
-            // A short read is no proof here that there is no more: see `read`.
+            // A short read is no proof here that there is no more: see `read_and_tell`.
             fd: AsyncFd::from_nonblocking(stream, false),
             #[cfg(target_os = "linux")]
             reads_are_full: AtomicBool::new(false),
@@ -186,13 +186,12 @@ impl AsyncRead for &UnixStream {
         let bufs = &mut bufs[..count];
         let asked_for = bufs.iter().map(|buf| buf.len()).sum::<usize>().min(MOST_BYTES);
         self.fd.poll_read_drained(cx, |mut socket| {
-            // The others tell no more than how much they have read, but cost less.
-            let (n, is_all) = match (self.reads_are_full.load(Relaxed), &mut *bufs) {
-                (false, bufs) => read_and_tell(socket.as_fd(), bufs)?,
-                (true, [buf]) => (socket.read(buf)?, false),
-                (true, bufs) => (socket.read_vectored(bufs)?, false),
+            // `recv` tells no more than how much it has read, but costs less.
+            let (n, is_all) = match &mut *bufs {
+                [buf] if self.reads_are_full.load(Relaxed) => (socket.read(buf)?, false),
+                bufs => read_and_tell(socket.as_fd(), bufs)?,
             };
-            let is_full = n == asked_for;
+            let is_full = 0 < n && n == asked_for;
             self.reads_are_full.store(is_full, Relaxed);
             Ok((n, is_all && 0 < n && !is_full))
         })

@@ -1,7 +1,7 @@
 //! Watching a runtime: what is measured, who is told of tasks, what is remembered of these, and the watch for stalls.
 //!
 //! Nobody pays for it who did not ask: a runtime has a [`Watched`] only if it was built with `measure`, `observe` or `on_stall`. This
-//! module knows the executor, which tells a `Watched` what happens, and no runtime; the runtime makes one, and says when it sleeps.
+//! module knows the executor, which tells a `Watched` what happens, and no home; home makes one, and says when it sleeps.
 
 mod dump;
 mod measured;
