@@ -10,6 +10,7 @@ use std::mem;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::cache_padded::CachePadded;
 use super::gate::Node;
 use super::inbox::Inbox;
 use crate::sync::{Arc, AtomicBool, Mutex};
@@ -78,10 +79,10 @@ pub(super) struct FreeList(SizeClasses);
 /// The list of threads that spawn from abroad. Memory that they allocate and home frees would otherwise make both sides
 /// contend for the allocator.
 pub(super) struct SharedFreeList {
-    /// A thread found no block, and home has moved none here since.
-    wanted: AtomicBool,
-    /// Only `try_lock` is used, but for home's `close`.
-    classes: Mutex<SizeClasses>,
+    /// A thread found no block, and home has moved none here since. Home reads it for each task that has gone.
+    wanted: CachePadded<AtomicBool>,
+    /// Locked by each spawn from abroad. Only `try_lock` is used, but for home's `close`.
+    classes: CachePadded<Mutex<SizeClasses>>,
 }
 
 struct SizeClasses {
@@ -202,8 +203,8 @@ impl FreeList {
 impl SharedFreeList {
     pub(super) fn new() -> Self {
         Self {
-            wanted: AtomicBool::new(false),
-            classes: Mutex::new(SizeClasses::new(MOST_BYTES)),
+            wanted: CachePadded(AtomicBool::new(false)),
+            classes: CachePadded(Mutex::new(SizeClasses::new(MOST_BYTES))),
         }
     }
 

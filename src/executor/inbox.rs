@@ -6,6 +6,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
+use super::cache_padded::CachePadded;
 use super::catch_panic;
 use super::free_list::SharedFreeList;
 use super::gate::{Admission, Gate, List, Message, MustUnpark, Node, NodeVtable, StopLevel, Stops};
@@ -41,8 +42,7 @@ pub(crate) struct Inbox {
     gate: CachePadded<Gate>,
     /// Written by home only, at every poll.
     counts: CachePadded<Counts>,
-    /// Written by threads that spawn from abroad.
-    shared_free_list: CachePadded<SharedFreeList>,
+    shared_free_list: SharedFreeList,
     // What follows is hardly ever written.
     unpark: Box<dyn Unpark>,
     /// The stop bits without the cause. A copy for home, which reads it before each poll: reading the gate's word that often
@@ -56,18 +56,13 @@ pub(crate) struct Inbox {
 impl UnwindSafe for Inbox {}
 impl RefUnwindSafe for Inbox {}
 
-/// In cache lines of its own (two, for processors that prefetch the next one): writing it slows down no reader of the fields
-/// beside it.
-#[repr(align(128))]
-struct CachePadded<T>(T);
-
 impl Inbox {
     /// `is_watched` if the executor will have a [`Watch`](super::Watch).
     pub(crate) fn new(unpark: Box<dyn Unpark>, is_watched: bool) -> Self {
         Self {
             gate: CachePadded(Gate::new()),
             counts: CachePadded(Counts::default()),
-            shared_free_list: CachePadded(SharedFreeList::new()),
+            shared_free_list: SharedFreeList::new(),
             unpark,
             asked: AtomicUsize::new(0),
             is_watched,
@@ -84,22 +79,22 @@ impl Inbox {
     }
 
     pub(crate) fn counts(&self) -> &Counts {
-        &self.counts.0
+        &self.counts
     }
 
     /// Memory for tasks that are made abroad; see `free_list.rs`.
     pub(super) fn shared_free_list(&self) -> &SharedFreeList {
-        &self.shared_free_list.0
+        &self.shared_free_list
     }
 
     /// The stop bits, from any thread.
     pub(crate) fn stops(&self) -> Stops {
-        self.gate.0.stops()
+        self.gate.stops()
     }
 
     /// The stop bits, from any thread. A later stop sees what the caller did before this call, when it calls [`Unpark`].
     pub(crate) fn stops_so_far(&self) -> Stops {
-        self.gate.0.stops_so_far()
+        self.gate.stops_so_far()
     }
 
     /// Whether a stop was asked for that home has not `seen`; true as soon as `stop` has returned.
@@ -109,12 +104,12 @@ impl Inbox {
 
     /// Asks for a stop, from any thread or a signal handler; returns the stop bits from before.
     pub(crate) fn stop(&self, level: StopLevel) -> Stops {
-        let (before, must_unpark) = self.gate.0.stop(level);
+        let (before, must_unpark) = self.gate.stop(level);
         // After the gate: home that sees this finds the stop there.
         self.asked.fetch_or(level.bits(), Release);
         if must_unpark.0 {
             if !self.unpark.unpark_to_stop() {
-                self.gate.0.unpark_failed();
+                self.gate.unpark_failed();
             }
         } else if before.lack(level.bits()) {
             self.unpark.stopped();
@@ -156,30 +151,30 @@ impl Inbox {
     ///
     /// Home may deliver and free the message before this returns, so the caller keeps `self` alive by something else.
     pub(super) fn push(&self, message: Message, admission: Admission) -> Result<(), Message> {
-        let must_unpark = self.gate.0.push(message, admission)?;
+        let must_unpark = self.gate.push(message, admission)?;
         self.unpark_home(must_unpark);
         Ok(())
     }
 
     /// Home only.
     pub(super) fn take(&self) -> (Stops, List) {
-        self.gate.0.take()
+        self.gate.take()
     }
 
     /// Home only: see [`Gate::park`].
     pub(super) fn park(&self, seen: Stops) -> bool {
-        self.gate.0.park(seen)
+        self.gate.park(seen)
     }
 
     /// Home only: see [`Gate::is_parked`].
     pub(super) fn is_parked(&self) -> bool {
-        self.gate.0.is_parked()
+        self.gate.is_parked()
     }
 
     /// Home outside its loop has something to do that didn't come from abroad: whatever loop it is embedded in is woken, unless
     /// somebody has done so since it parked. Home only.
     pub(super) fn unpark(&self) {
-        self.unpark_home(self.gate.0.unpark());
+        self.unpark_home(self.gate.unpark());
     }
 
     /// As `unpark`, for a home that has not parked. Home only.
@@ -189,12 +184,12 @@ impl Inbox {
 
     /// Home only: see [`Gate::seal`].
     pub(super) fn seal(&self) -> List {
-        self.gate.0.seal()
+        self.gate.seal()
     }
 
     fn unpark_home(&self, must_unpark: MustUnpark) {
         if must_unpark.0 && !self.unpark.unpark() {
-            self.gate.0.unpark_failed();
+            self.gate.unpark_failed();
         }
     }
 }

@@ -10,6 +10,7 @@
 //! - A wake-up at home takes no lock and no atomic read-modify-write: it changes `Local` and the ready queue.
 
 mod abort_on_drop;
+mod cache_padded;
 pub(crate) mod catch_panic;
 pub(crate) mod coop;
 pub(crate) mod current;
