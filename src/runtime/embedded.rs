@@ -107,7 +107,7 @@ impl Embedded {
     /// # Examples
     ///
     /// ```
-    /// use std::time::Instant;
+    /// use std::time::{Duration, Instant};
     ///
     /// let runtime = evbase::Runtime::new()?;
     /// let embedded = runtime.embed()?;
