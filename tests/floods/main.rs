@@ -25,7 +25,8 @@ const THREADS: usize = 3;
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// How late a sleep may be, beyond how late a thread was that slept beside it: on a busy machine everybody is late.
+/// How late a sleep may be, not counting that home had no core, and beyond how late a thread was that slept beside it: on a busy
+/// machine everybody is late.
 const MOST_LATE: Duration = Duration::from_millis(50);
 /// How long a stop may take, beyond the work that was accepted, and beyond the same.
 const LONGEST_STOP: Duration = Duration::from_millis(100);
@@ -38,7 +39,17 @@ struct Lateness {
     made: Instant,
     /// When the one that isn't over began, in nanoseconds since `made`.
     began: AtomicU64,
+    /// How long the thread had waited for a core by then.
+    queued: AtomicU64,
     most: AtomicU64,
+}
+
+/// For how many nanoseconds this thread has been ready and had no core: the flooding threads want them, too. Zero where the kernel
+/// doesn't count that.
+fn queued() -> u64 {
+    let counts = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let waited = counts.split_whitespace().nth(1).and_then(|count| count.parse().ok());
+    waited.unwrap_or(0)
 }
 
 impl Lateness {
@@ -46,15 +57,17 @@ impl Lateness {
         Self {
             made: Instant::now(),
             began: AtomicU64::new(0),
+            queued: AtomicU64::new(0),
             most: AtomicU64::new(0),
         }
     }
 
-    /// One sleep is over, and the next begins.
-    fn next(&self) {
+    /// One sleep is over, and the next begins; the thread has been `queued` for so long by now.
+    fn next(&self, queued: u64) {
         let now = self.made.elapsed().as_nanos() as u64;
         let took = now - self.began.swap(now, Relaxed);
-        self.most.fetch_max(took, Relaxed);
+        let without_core = queued - self.queued.swap(queued, Relaxed);
+        self.most.fetch_max(took.saturating_sub(without_core), Relaxed);
     }
 
     fn get(&self) -> Duration {
@@ -99,7 +112,7 @@ fn flood<W: FnMut() + Send>(is_bounded: bool, work: impl Fn(&Runtime) -> W + Syn
             scope.spawn(|| {
                 while !over.load(Relaxed) {
                     thread::sleep(MS);
-                    beside.next();
+                    beside.next(0);
                     most.fetch_max(heap_bytes() - before, Relaxed);
                 }
             });
@@ -107,7 +120,7 @@ fn flood<W: FnMut() + Send>(is_bounded: bool, work: impl Fn(&Runtime) -> W + Syn
             drop(runtime.spawner().spawn(async move {
                 loop {
                     sleep(MS).await;
-                    lateness.next();
+                    lateness.next(queued());
                 }
             }));
             thread::sleep(Duration::from_secs(seconds));
