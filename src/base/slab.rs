@@ -162,14 +162,9 @@ impl<T> Slab<T> {
 
     #[cold]
     fn find_room(&mut self) -> usize {
-        let first = self.lowest / CHUNK;
-        let words = self.room.iter().enumerate().skip(first);
-        let found = words
-            .filter(|(_, word)| **word != 0)
-            .map(|(at, word)| at * CHUNK + word.trailing_zeros() as usize)
-            .next();
-        self.lowest = match found {
-            Some(number) => number,
+        let mut words = self.room.iter().enumerate().skip(self.lowest / CHUNK);
+        self.lowest = match words.find(|(_, word)| **word != 0) {
+            Some((at, word)) => at * CHUNK + word.trailing_zeros() as usize,
             None => self.add_chunk(),
         };
         self.lowest

@@ -56,11 +56,10 @@ pub(crate) trait Watch {
 /// Sends home where a task comes from, before the task.
 #[cold]
 pub(super) fn send_location(inbox: &Inbox, id: TaskId, location: &'static Location<'static>) {
-    let sent = inbox.send_with(location, move |location, home| {
+    // If home takes no message any more, it won't take the task.
+    let _ = inbox.send_with(location, move |location, home| {
         if let Some(watch) = &home.watch {
             watch.comes_from(id, location);
         }
     });
-    // If home takes no message any more, it won't take the task.
-    let _ = sent;
 }

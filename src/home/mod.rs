@@ -15,7 +15,7 @@
 //! | `standing.rs` | one look at who may do what to a runtime from here, for every call that has to know |
 //! | `context.rs` | what a thread knows of its runtimes |
 //! | `readiness.rs`, `sources.rs`, `timers.rs`, `remote_timer.rs` | descriptors and timers at home; timers reset from abroad |
-//! | `guest.rs`, `hooks.rs` | what another loop, and who asked for it, is told before and after the sleep |
+//! | `guest.rs`; `hooks.rs` | embedded in another loop; before and after the sleep |
 //! | `clock.rs` | real and virtual time |
 //! | `report.rs`, `error.rs` | what is told |
 

@@ -105,6 +105,7 @@ impl Registration {
         }
     }
 
+    /// As `watch`, for a descriptor that was not registered, or not for the direction. (A loop on another thread may have been faster.)
     #[cold]
     fn register(&self, home: &Home, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<Key> {
         let wanted = bit(direction);

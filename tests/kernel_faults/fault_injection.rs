@@ -550,6 +550,8 @@ sweeps! {
         (libc::EINTR, A_FEW, Hidden),
         // A counter at its maximum, which others fill again each time. A socket that says so wakes home.
         (libc::EAGAIN, if cfg!(evbase_pipe_notify) { &[] } else { &[1, 3, 16] }, Hidden),
+        // A socket for whose byte there is no memory.
+        (libc::ENOBUFS, if cfg!(evbase_pipe_notify) { &[1, 3, 16] } else { &[] }, Hidden),
     ];
     emptying_the_socket: NotifyRead, [
         (libc::EINTR, A_FEW, Hidden),

@@ -264,13 +264,14 @@ fn the_number_of_tasks_alive_can_be_asked_while_home_works() {
             scope.spawn(|| {
                 while !done.load(SeqCst) {
                     // It may be off by what happened since, but not by 2^64.
-                    assert!(runtime.metrics().alive() < u64::MAX / 2);
+                    assert!(runtime.metrics().alive() < 1_000_000);
                 }
             });
         }
         let handle = runtime.spawner().spawn_with(|| async {
             let end = Instant::now() + Duration::from_millis(500);
-            while Instant::now() < end {
+            // Fewer where tasks are slow: with a sanitizer, on a busy machine.
+            for _ in (0..300_000).take_while(|_| Instant::now() < end) {
                 evbase::spawn_local(async {}).await.unwrap();
             }
         });
