@@ -8,8 +8,9 @@
 //!   another call at home             closes "in passing": with the grace period, or at once inside another runtime's loop
 //!   the thread's exit                closes at once
 //!
-//!   close:  Closing: home accepts no task and no registration any more -> drop the root, then all tasks -> deregister
-//!             everything -> seal the gate, and deliver what was sent before -> free the base -> publish the report
+//!   close:  Closing: home accepts no task and no registration any more -> drop the root, then all tasks -> drop the hooks
+//!             -> deregister everything -> seal the gate, and deliver what was sent before -> free the base -> publish
+//!             the report
 //! ```
 //!
 //! Each step is done once, so that closing takes time in proportion to what was accepted before it began, however much is sent

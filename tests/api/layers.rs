@@ -1,4 +1,5 @@
-//! Imports go one way: adapters -> runtime -> home -> observe -> executor and base, which don't know each other.
+//! Imports go one way: adapters -> runtime -> home -> observe -> executor and base, which don't know each other. Beside the
+//! adapters are `task`, which knows runtime and executor, and `tracing`, which has what users have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,6 +24,17 @@ fn code(layer: &Path, lines: &mut Vec<(String, String)>) {
     }
 }
 
+/// What a line names of the crate: by `crate::name`, or `crate::{name, ..}`.
+fn named(line: &str) -> Vec<&str> {
+    let names = line.split("crate::").skip(1);
+    names
+        .flat_map(|rest| match rest.strip_prefix('{') {
+            Some(several) => several.split(',').map(str::trim).collect(),
+            None => vec![rest],
+        })
+        .collect()
+}
+
 /// Of the crate, a layer names only `others`; and nothing of `unknown`.
 fn assert_knows(layers: &[&str], others: &[&str], unknown: &[&str]) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -30,8 +42,7 @@ fn assert_knows(layers: &[&str], others: &[&str], unknown: &[&str]) {
     layers.iter().for_each(|layer| code(&source.join(layer), &mut lines));
     assert!(lines.len() > 50, "{layers:?}");
     for (place, line) in lines {
-        for (at, _) in line.match_indices("crate::") {
-            let named = &line[at + "crate::".len()..];
+        for named in named(&line) {
             let mut known = layers
                 .iter()
                 .map(|layer| layer.trim_end_matches(".rs"))
@@ -96,6 +107,16 @@ fn the_adapters_know_the_runtime_and_no_executor() {
         &["runtime", "home", "base"],
         &["crate::executor", "crate::observe"],
     );
+}
+
+#[test]
+fn tasks_know_the_runtime_and_the_executor_and_no_adapter() {
+    assert_knows(&["task"], &["runtime", "executor"], &[]);
+}
+
+#[test]
+fn spans_know_what_users_know() {
+    assert_knows(&["tracing.rs"], &["End", "Observer", "TaskId", "TaskInfo"], &[]);
 }
 
 /// Which files of a folder each of them imports: by `super::file`, or `super::{file, ..}`.
