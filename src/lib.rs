@@ -3,13 +3,16 @@
 //!
 //! > **First use binds. Home does the work. Leaving is a message home.**
 //!
-//! A [`Runtime`] can be made anywhere. The first thread that drives it becomes its *home*. What the runtime owns (its
-//! kernel queue, registrations, timers, tasks and their futures) is touched, dropped and freed on that thread only.
-//! Whatever another thread does to it (spawn, wake, abort, drop, shut down) is a message through an inbox and a notify
-//! descriptor: it never blocks, never deadlocks, and never runs a user's destructor on the wrong thread.
+//! A [`Runtime`] can be made anywhere. The first thread that drives it, or uses it as home ([`Runtime::spawn_local`],
+//! [`enter`](Runtime::enter), [`local_spawner`](Runtime::local_spawner), [`embed`](Runtime::embed), [`dump`](Runtime::dump),
+//! [hooks](Runtime::before_wait)), becomes its *home*; others spawn by [`Spawner::spawn_with`], also before there is a home.
+//! What the runtime owns (its kernel queue, registrations, timers, tasks and their futures) is touched, dropped and freed on
+//! that thread only. Whatever another thread does to it (spawn, wake, abort, drop, shut down) is a message through an inbox and
+//! a notify descriptor: it never blocks, never deadlocks, and never runs a user's destructor on the wrong thread.
 //!
-//! So futures need not be `Send`, every handle is, and nobody has to know the rule that everybody else has to keep by
-//! hand: that an event base must be freed on its loop's thread.
+//! So futures need not be `Send`, the handles are (but those of home: [`LocalSpawner`], [`EnterGuard`], [`WaitHook`]; a
+//! [`JoinHandle`] if its output is), and nobody has to know the rule that everybody else has to keep by hand: that an event
+//! base must be freed on its loop's thread.
 //!
 //! ```
 //! use std::time::Duration;
@@ -63,7 +66,8 @@
 //!
 //! # Platforms
 //!
-//! Linux (epoll); macOS, FreeBSD, NetBSD, OpenBSD and DragonFly (kqueue) on 64-bit machines.
+//! Linux (epoll); macOS, FreeBSD, NetBSD, OpenBSD and DragonFly (kqueue) on 64-bit machines. kqueue is type-checked, and has
+//! not run on these systems yet.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod base;
