@@ -14,7 +14,7 @@ use evbase::{Runtime, Shutdown};
 static SHUTDOWN: OnceLock<Shutdown> = OnceLock::new();
 
 extern "C" fn on_signal(_: libc::c_int) {
-    // One atomic operation and at most one write; errno is kept, nothing is locked, allocated or dropped.
+    // A few atomic operations and at most one write; errno is kept, nothing is locked, allocated or dropped.
     if let Some(shutdown) = SHUTDOWN.get() {
         shutdown.request();
     }

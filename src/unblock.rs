@@ -15,8 +15,8 @@ use crate::home::{Hold, coop};
 ///
 /// The pool is that of the `blocking` crate: shared by the whole process, it makes threads on demand, 500 at most unless
 /// `BLOCKING_MAX_THREADS` in the environment says otherwise. The work starts at this call, and is done whatever becomes of the
-/// future: if that is dropped, the result is dropped, on the pool's thread if the work has not ended before. Works in any executor,
-/// and from any thread.
+/// future: if that is dropped, the result is dropped, on the pool's thread if the work has not ended before. So it isn't
+/// cancel-safe. Works in any executor, and from any thread.
 ///
 /// # With a join handle
 ///

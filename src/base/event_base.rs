@@ -33,8 +33,8 @@ use crate::random::Random;
 /// `S` is the payload of a source, `T` that of a timer. The base keeps them, hands them out in a [`turn`], and gives
 /// them back when a source is deregistered or a timer disarmed; it never looks into them.
 ///
-/// It is `Send` if its payloads are, and never `Sync`: everything needs `&mut self`, or at least the thread that has
-/// the base. What other threads may do is to [`notify`](Notifier::notify).
+/// It is made on any thread. It is `Send` if its payloads are, and never `Sync`: everything needs `&mut self`, or at least the
+/// thread that has the base. What other threads may do is to [`notify`](Notifier::notify).
 ///
 /// ```compile_fail
 /// fn sync<T: Sync>() {}

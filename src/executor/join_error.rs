@@ -105,6 +105,10 @@ impl JoinError {
 
     /// What the task's panic threw, or the error itself if the task didn't panic.
     ///
+    /// # Errors
+    ///
+    /// The error itself, if the task was cancelled.
+    ///
     /// # Examples
     ///
     /// ```

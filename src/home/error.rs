@@ -30,7 +30,7 @@ pub enum RunError {
     Stopped,
     /// The runtime's home is another thread, which alone may drive it.
     NotHome {
-        /// The thread that drove the runtime first.
+        /// The thread that drove the runtime first, or used it as home: see [`Runtime`](crate::Runtime).
         home: ThreadId,
     },
     /// The call was made inside an evbase loop of this thread, where it would block that loop. Spawn, and await the
@@ -40,8 +40,9 @@ pub enum RunError {
     Forked,
     /// The thread is exiting, and its thread-locals are being destroyed: it can't become a home any more.
     ThreadExiting,
-    /// The operating system refused to wait for events: the runtime is still usable, should the cause pass. Or, of the free
-    /// [`block_on`](crate::block_on), it refused the descriptors of a new one.
+    /// The operating system refused to wait for events: the runtime is still usable, should the cause pass. Or it refused a
+    /// descriptor: one more for [`embed`](crate::Runtime::embed), those of a new runtime for the free
+    /// [`block_on`](crate::block_on()).
     Io(io::Error),
 }
 
@@ -99,7 +100,7 @@ pub enum SpawnErrorKind {
     Stopped,
     /// A future that is not `Send` can be spawned on the runtime's home thread only.
     NotHome {
-        /// The thread that drove the runtime first.
+        /// The thread that drove the runtime first, or used it as home: see [`Runtime`](crate::Runtime).
         home: ThreadId,
     },
     /// The runtime was made before a `fork`, and this is the child.

@@ -173,7 +173,7 @@ impl Shared {
         self.inbox.stops()
     }
 
-    /// Any thread, and a signal handler: a bounded number of atomic operations, and at most one write to a descriptor.
+    /// Any thread, and a signal handler: lock-free atomic operations, and at most one write to a descriptor.
     pub(crate) fn stop(&self, level: StopLevel) -> Stops {
         self.inbox.stop(level)
     }

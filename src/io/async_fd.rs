@@ -155,8 +155,7 @@ impl<T> AsyncFd<T> {
             .expect("evbase: the descriptor is there until the drop")
     }
 
-    /// What was given to [`new`](AsyncFd::new). Whoever puts another descriptor in its place has it watched no more than
-    /// before: the old one is what the loop knows.
+    /// What was given to [`new`](AsyncFd::new). If you put another descriptor in its place, the new one isn't watched.
     pub fn get_mut(&mut self) -> &mut T {
         self.io
             .as_mut()

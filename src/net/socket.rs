@@ -33,6 +33,10 @@ macro_rules! socket {
             }
 
             /// Takes the pending error of the socket (`SO_ERROR`), if there is one.
+            ///
+            /// # Errors
+            ///
+            /// Those of `getsockopt(2)`.
             pub fn take_error(&self) -> io::Result<Option<io::Error>> {
                 self.fd.get_ref().take_error()
             }

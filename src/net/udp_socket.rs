@@ -262,24 +262,64 @@ options! {
 
 /// # Multicast
 ///
-/// From any thread; the errors are those of `setsockopt(2)`.
+/// From any thread.
 impl UdpSocket {
     /// Joins a multicast group on the interface with that address, or on any (`0.0.0.0`).
+    ///
+    /// # Errors
+    ///
+    /// Those of `setsockopt(2)`: `ENODEV` if there is no such interface.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::net::{Ipv4Addr, SocketAddr};
+    /// use evbase::net::UdpSocket;
+    /// use socket2::SockRef;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// runtime.block_on(async {
+    ///     let (group, here) = (Ipv4Addr::new(239, 255, 77, 77), Ipv4Addr::LOCALHOST);
+    ///     let receiver = UdpSocket::bind("0.0.0.0:0").await?;
+    ///     receiver.join_multicast_v4(group, here)?;
+    ///
+    ///     let sender = UdpSocket::bind("0.0.0.0:0").await?;
+    ///     SockRef::from(&sender).set_multicast_if_v4(&here)?; // by which interface it sends
+    ///     sender.send_to(b"hello", SocketAddr::from((group, receiver.local_addr()?.port()))).await?;
+    ///     let mut buffer = [0; 1500];
+    ///     let (n, _) = receiver.recv_from(&mut buffer).await?;
+    ///     assert_eq!(&buffer[..n], b"hello");
+    ///     receiver.leave_multicast_v4(group, here)
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn join_multicast_v4(&self, group: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
         self.fd.get_ref().join_multicast_v4(&group, &interface)
     }
 
     /// Leaves a multicast group that it has joined.
+    ///
+    /// # Errors
+    ///
+    /// Those of `setsockopt(2)`: `EADDRNOTAVAIL` if it isn't in that group.
     pub fn leave_multicast_v4(&self, group: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
         self.fd.get_ref().leave_multicast_v4(&group, &interface)
     }
 
     /// Joins a multicast group on the interface with that index, or on any (0).
+    ///
+    /// # Errors
+    ///
+    /// Those of `setsockopt(2)`: `ENODEV` if there is no such interface.
     pub fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
         self.fd.get_ref().join_multicast_v6(group, interface)
     }
 
     /// Leaves a multicast group that it has joined.
+    ///
+    /// # Errors
+    ///
+    /// Those of `setsockopt(2)`: `EADDRNOTAVAIL` if it isn't in that group.
     pub fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
         self.fd.get_ref().leave_multicast_v6(group, interface)
     }

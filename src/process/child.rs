@@ -92,6 +92,18 @@ impl Child {
     ///
     /// `ECHILD` if somebody else has reaped it (as the kernel does when SIGCHLD is ignored). Outside of a runtime; in the child of a
     /// fork; what the operating system says when it has no descriptor left: then wait again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evbase::process::Command;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let mut child = Command::new("sh").args(["-c", "exit 3"]).spawn()?;
+    /// let status = runtime.block_on(child.wait())??;
+    /// assert_eq!(status.code(), Some(3));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.stdin = None;
         let Handle { process, watch, .. } = &mut self.handle;
@@ -123,6 +135,25 @@ impl Child {
     /// # Errors
     ///
     /// `EPERM` if it runs as another user; in the child of a fork.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::os::unix::process::ExitStatusExt;
+    /// use evbase::process::Command;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let mut children = [1000, 2000].map(|seconds| Command::new("sleep").arg(seconds.to_string()).spawn());
+    /// // All at once, and only then it waits for them.
+    /// for child in children.iter_mut().flatten() {
+    ///     child.start_kill()?;
+    /// }
+    /// for child in children {
+    ///     let status = runtime.block_on(child?.wait())??;
+    ///     assert_eq!(status.signal(), Some(libc::SIGKILL));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn start_kill(&mut self) -> io::Result<()> {
         expect(&mut self.handle.process).kill()
     }
@@ -132,6 +163,19 @@ impl Child {
     /// # Errors
     ///
     /// Those of both.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evbase::process::Command;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let mut child = Command::new("sleep").arg("1000").spawn()?;
+    /// runtime.block_on(child.kill())??;
+    /// // It has been reaped: its number may be another process's.
+    /// assert_eq!(child.id(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn kill(&mut self) -> io::Result<()> {
         self.start_kill()?;
         self.wait().await.map(drop)

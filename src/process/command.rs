@@ -192,7 +192,8 @@ impl Command {
     /// Starts the process at this call, and waits for its end when it is awaited. Its standard streams are this process's, if
     /// nothing else was said; pipes are closed, since nobody could use them.
     ///
-    /// Dropping the future drops the [`Child`]: it runs on, unless [`kill_on_drop`](Command::kill_on_drop) says otherwise.
+    /// Not cancel-safe: dropping the future drops the [`Child`], whose status is lost. It runs on, unless
+    /// [`kill_on_drop`](Command::kill_on_drop) says otherwise.
     ///
     /// # Errors
     ///
@@ -211,7 +212,7 @@ impl Command {
     /// Starts the process at this call, and when it is awaited, collects what it writes and waits for its end. If nothing else was
     /// said, stdout and stderr are captured, and stdin is empty.
     ///
-    /// Dropping the future drops the [`Child`], as with [`status`](Command::status).
+    /// Not cancel-safe: dropping the future drops what was read, and the [`Child`], as with [`status`](Command::status).
     ///
     /// # Errors
     ///

@@ -40,8 +40,9 @@ impl Runtime {
     ///
     /// # Panics
     ///
-    /// A hook that panics is removed. Its panic leaves the call that drives the runtime (`block_on`, `run`, `turn`, a `wait` for a task of
-    /// it), after the [`after_wait`](Runtime::after_wait) hooks. The runtime remains usable. A drop of the runtime, and calls about
+    /// A hook that panics is removed. Its panic leaves the call that drives the runtime (`block_on`, `run`, `turn`,
+    /// [`Embedded::turn`](crate::Embedded::turn), [`Terminated::wait`](crate::Terminated::wait), a `wait` for a task of it),
+    /// after the [`after_wait`](Runtime::after_wait) hooks. The runtime remains usable. A drop of the runtime, and calls about
     /// something else that close it in passing, go on without that hook, and the panic ends there.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use crate::home::{RunError, context};
 /// and need not be `Send`.
 ///
 /// What it spawned and has not awaited is cancelled. To do so more than once, make a [`Runtime`] and use its
-/// [`block_on`](Runtime::block_on): making one costs some microseconds and two descriptors.
+/// [`block_on`](Runtime::block_on): making one costs some microseconds and two descriptors (Linux; three on kqueue).
 ///
 /// # Errors
 ///
@@ -18,7 +18,7 @@ use crate::home::{RunError, context};
 ///
 /// # Panics
 ///
-/// If the future does.
+/// If the future does, and with what a hook of [`before_wait`](Runtime::before_wait) threw.
 ///
 /// # Examples
 ///

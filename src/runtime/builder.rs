@@ -226,7 +226,7 @@ impl Builder {
     }
 
     /// Tells an observer of each task: when it is spawned, polled, and has ended. At home. The runtimes of clones of this builder
-    /// share it.
+    /// share it. Calls are serialised by a lock: a slow observer holds up the homes of all runtimes that share it.
     ///
     /// # Examples
     ///
@@ -259,9 +259,10 @@ impl Builder {
     /// Calls `report` when home is busy with one thing, such as one poll of a task, for longer than `limit`: while that lasts, at 1 to
     /// 1.5 times the limit, again at 2, 4, ... times, and once when it is over. See [`Stall`].
     ///
-    /// The calls come on the thread `evbase-watch`, of which there is one a process, and only while there is a runtime with this
-    /// setting. It isn't woken while all homes sleep. It costs home a look at the clock for each poll, and a futex call at most
-    /// each half of the limit. A limit of zero is an error of [`build`](Builder::build).
+    /// The calls come on the thread `evbase-watch`, of which there is one a process, and only while there is a runtime with
+    /// this setting: a slow report delays other reports, and no home. It isn't woken while all homes sleep. It costs home a
+    /// look at the clock for each poll, and a futex call at most each half of the limit. A limit of zero is an error of
+    /// [`build`](Builder::build).
     ///
     /// # Examples
     ///
@@ -286,8 +287,8 @@ impl Builder {
         self
     }
 
-    /// How late a timer may be in order to share a wake-up with others, instead of a millisecond. Zero makes every timer
-    /// exact. A timer is put off by no more than a 128th of its length either way, and by nothing if it is shorter than 32 ms.
+    /// How late a timer may be in order to share a wake-up with others, instead of a millisecond. Zero makes every timer exact.
+    /// Whatever is set here, a timer is put off by no more than a 128th of its length, and by nothing if that is below 32 ms.
     ///
     /// It is not the kernel's timer slack of the home thread, which delays no timer of a runtime: see [`time`](crate::time), also
     /// for what threads and processes inherit of that.
@@ -308,7 +309,7 @@ impl Builder {
         self
     }
 
-    /// Makes a runtime without a home: the first thread that drives it becomes that.
+    /// Makes a runtime without a home: the first thread that drives it, or uses it as home, becomes that (see [`Runtime`]).
     ///
     /// # Errors
     ///

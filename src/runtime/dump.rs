@@ -98,7 +98,7 @@ impl Runtime {
 }
 
 impl LocalSpawner {
-    /// As [`Runtime::dump`], for instance from a task.
+    /// As [`Runtime::dump`], for instance from a task: at home, which a `LocalSpawner` never leaves.
     ///
     /// # Errors
     ///

@@ -93,6 +93,10 @@ impl Embedded {
     /// # Errors
     ///
     /// All of [`RunError`]: `Nested` in a task of this runtime; `Stopped` after the pass that closed.
+    ///
+    /// # Panics
+    ///
+    /// With what a hook of [`before_wait`](Runtime::before_wait) threw; the runtime remains usable.
     pub fn turn(&self) -> Result<Turn, RunError> {
         self.home()?.turn_as_guest()
     }

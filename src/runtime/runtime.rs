@@ -23,8 +23,9 @@ use crate::home::{Exit, Goal, Home, Report, RootFuture, RunError, Shared, SpawnE
 /// A single-threaded async runtime on its own event base.
 ///
 /// It can be made anywhere, and sent and shared: the first thread that drives it ([`block_on`](Runtime::block_on),
-/// [`run`](Runtime::run), [`turn`](Runtime::turn)), enters it or spawns locally becomes its *home*. Everything the runtime
-/// owns is touched, dropped and freed there.
+/// [`run`](Runtime::run), [`turn`](Runtime::turn)), enters it, spawns locally, embeds or dumps it, or gives it a hook becomes
+/// its *home*. Everything the runtime owns is touched, dropped and freed there. To spawn before there is a home:
+/// [`Spawner::spawn_with`].
 ///
 /// # Dropping
 ///
@@ -45,7 +46,8 @@ use crate::home::{Exit, Goal, Home, Report, RootFuture, RunError, Shared, SpawnE
 /// | the parent's, in the child of a `fork` | the child closes its own copies of the descriptors; the parent goes on |
 ///
 /// [`shutdown`](Runtime::shutdown) does the same and says when it is done. A drop inside the loop of *another* runtime of the
-/// same thread counts as "outside of the loop": with a grace period, that loop waits for it.
+/// same thread counts as "outside of the loop": with a grace period, that loop waits for it. The notify descriptor stays open
+/// until the last handle or waker is dropped.
 ///
 /// # Examples
 ///
@@ -96,7 +98,7 @@ impl Runtime {
     ///
     /// # Panics
     ///
-    /// If the future does; the runtime remains usable.
+    /// If the future does, and with what a hook of [`before_wait`](Runtime::before_wait) threw; the runtime remains usable.
     ///
     /// # Examples
     ///
@@ -131,6 +133,10 @@ impl Runtime {
     ///
     /// All of [`RunError`] but `Stopped`.
     ///
+    /// # Panics
+    ///
+    /// With what a hook of [`before_wait`](Runtime::before_wait) threw; the runtime remains usable.
+    ///
     /// # Examples
     ///
     /// ```
@@ -164,6 +170,10 @@ impl Runtime {
     /// # Errors
     ///
     /// All of [`RunError`]; `Stopped` after the pass that closed.
+    ///
+    /// # Panics
+    ///
+    /// With what a hook of [`before_wait`](Runtime::before_wait) threw; the runtime remains usable.
     ///
     /// # Examples
     ///
@@ -270,7 +280,7 @@ impl Runtime {
         })
     }
 
-    /// A handle that spawns from any thread.
+    /// A handle that spawns from any thread. On any thread.
     pub fn spawner(&self) -> Spawner {
         Spawner::new(self.shared.clone())
     }
@@ -297,12 +307,15 @@ impl Runtime {
         Home::bind(&self.shared).map(LocalSpawner::new)
     }
 
-    /// A handle that ends the runtime from anywhere.
+    /// A handle that ends the runtime from anywhere. On any thread.
     pub fn shutdown_handle(&self) -> Shutdown {
         Shutdown::new(self.shared.clone())
     }
 
     /// Does what dropping the runtime does, and returns a future that is ready when it is done. On any thread.
+    ///
+    /// At home, outside of the loop, this call itself takes the grace period, as a drop does: what bounds it there is
+    /// [`Builder::grace`], and not a timeout of the wait.
     ///
     /// # Examples
     ///

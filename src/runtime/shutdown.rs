@@ -233,12 +233,13 @@ impl fmt::Debug for Requested {
     }
 }
 
-/// Resolves when a runtime is closed: every future dropped, every registration gone, the kernel queue closed.
+/// Resolves when a runtime is closed: every future dropped, every registration gone, the kernel queue closed. (The notify
+/// descriptor stays open until the last handle or waker is dropped.)
 ///
 /// Any number of these may wait; dropping one cancels nothing. It can be awaited in any executor, on any thread. Polled again
 /// after it was ready, it gives the same report. In the child of a fork it stays pending.
 ///
-/// A task that awaits the end of its own runtime holds up the grace period: it is one of the tasks that this waits for.
+/// A task that awaits the end of its own runtime is itself a task that the grace period waits for.
 ///
 /// # Who closes, and who is woken
 ///
@@ -296,6 +297,10 @@ impl Terminated {
     /// [`WaitError::ThreadExiting`] on a home thread that is exiting; [`WaitError::Io`] on a home thread if the operating
     /// system refuses to wait.
     ///
+    /// # Panics
+    ///
+    /// On the home thread, with what a hook of [`before_wait`](crate::Runtime::before_wait) threw; the runtime remains usable.
+    ///
     /// # Examples
     ///
     /// ```
@@ -319,6 +324,10 @@ impl Terminated {
     /// # Errors
     ///
     /// As for [`wait`](Terminated::wait).
+    ///
+    /// # Panics
+    ///
+    /// As [`wait`](Terminated::wait) does.
     ///
     /// # Examples
     ///

@@ -524,7 +524,8 @@ where
         .unwrap_or_else(|_| JoinHandle::refused())
 }
 
-/// Lets every other ready task be polled once before this one goes on.
+/// Lets every other ready task of the same priority be polled once before this one goes on. Lower ones get their share: see
+/// [`Priority`].
 ///
 /// Works in any executor. Cancel-safe.
 ///

@@ -34,7 +34,8 @@ impl<T> JoinHandle<T> {
     ///
     /// # Panics
     ///
-    /// If the handle has given its output already.
+    /// If the handle has given its output already. On the home thread also with what a hook of
+    /// [`before_wait`](crate::Runtime::before_wait) threw; the runtime remains usable.
     ///
     /// # Examples
     ///

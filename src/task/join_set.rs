@@ -187,7 +187,7 @@ impl<T> JoinSet<T> {
         self.insert(spawner.spawn(future))
     }
 
-    /// Adds a task that was spawned by other means, such as [`Spawner::spawn_with`].
+    /// Adds a task that was spawned by other means, such as [`Spawner::spawn_with`]. On any thread.
     ///
     /// # Panics
     ///
@@ -343,6 +343,23 @@ impl<T> JoinSet<T> {
 
     /// Asks for the end of all tasks in the set, as [`JoinHandle::abort`] does. They stay in it: each comes as one that was
     /// cancelled, unless it had ended before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = evbase::Runtime::new()?;
+    /// runtime.block_on(async {
+    ///     let mut tasks = evbase::JoinSet::new();
+    ///     for _ in 0..3 {
+    ///         tasks.spawn_local(std::future::pending::<()>());
+    ///     }
+    ///     tasks.abort_all();
+    ///     while let Some(joined) = tasks.join_next().await {
+    ///         assert!(joined.unwrap_err().is_cancelled());
+    ///     }
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn abort_all(&self) {
         for member in &self.members {
             member.handle.abort();
@@ -389,12 +406,34 @@ impl<T> JoinSet<T> {
         drop(members);
     }
 
-    /// Waits for all tasks, and gives their outputs, in the order in which they ended. Dropping the future aborts what is left.
+    /// Waits for all tasks, and gives their outputs, in the order in which they ended.
+    ///
+    /// Not cancel-safe: dropping the future aborts the tasks that are left, and drops the outputs of the others.
     ///
     /// # Panics
     ///
     /// As soon as one of the tasks is found to have panicked, with what it threw, or to have been cancelled. The others are
     /// aborted then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let runtime = evbase::Runtime::new()?;
+    /// let outputs = runtime.block_on(async {
+    ///     let mut tasks = evbase::JoinSet::new();
+    ///     for n in [20, 10] {
+    ///         tasks.spawn_local(async move {
+    ///             evbase::time::sleep(Duration::from_millis(n)).await;
+    ///             n
+    ///         });
+    ///     }
+    ///     tasks.join_all().await
+    /// })?;
+    /// assert_eq!(outputs, [10, 20]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn join_all(mut self) -> Vec<T> {
         let mut outputs = Vec::with_capacity(self.len());
         while let Some(joined) = self.join_next().await {
@@ -407,8 +446,9 @@ impl<T> JoinSet<T> {
         outputs
     }
 
-    /// Aborts all tasks, and waits until their futures are gone. The outputs of those that had ended before are dropped. If the future is
-    /// dropped, the tasks that are left are in the set still, and end all the same.
+    /// Aborts all tasks, and waits until their futures are gone. The outputs of those that had ended before are dropped.
+    ///
+    /// Cancel-safe: if the future is dropped, the tasks that are left are in the set still, and end all the same.
     ///
     /// # Examples
     ///

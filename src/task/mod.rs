@@ -34,7 +34,8 @@ pub fn id() -> Option<TaskId> {
 
 /// Gives the running task a name, for [`Observer`](crate::Observer)s, [`Stall`](crate::Stall)s and [`Dump`](crate::Dump)s. Names are
 /// kept only in a runtime that was built to be watched: with [`measure`](crate::Builder::measure),
-/// [`observe`](crate::Builder::observe) or [`on_stall`](crate::Builder::on_stall). Elsewhere, and outside of a task, this does nothing.
+/// [`observe`](crate::Builder::observe) or [`on_stall`](crate::Builder::on_stall). Elsewhere, and outside of a task, this does
+/// nothing. On any thread: the task is the one whose future this thread is polling or dropping.
 ///
 /// # Examples
 ///

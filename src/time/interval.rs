@@ -128,11 +128,19 @@ pub struct Interval {
 impl Interval {
     /// Waits for the next tick, and gives the point in time for which it was planned. Cancel-safe: a dropped future has
     /// taken no tick.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled outside of a runtime, as a [`Sleep`].
     pub fn tick(&mut self) -> Tick<'_> {
         Tick { interval: self }
     }
 
     /// As [`tick`](Interval::tick), for futures written by hand.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime, as a [`Sleep`].
     ///
     /// # Examples
     ///

@@ -18,7 +18,7 @@
 //! For tests there is a virtual clock, by which an hour takes no time: [`Builder::paused`](crate::Builder::paused).
 //!
 //! Everything here can be made anywhere and sent between threads; it belongs to the loop that polls it. Deadlines are
-//! [`Instant`]s, durations are exact to the nanosecond.
+//! [`Instant`]s, durations are not rounded.
 
 mod interval;
 mod sleep;

@@ -12,6 +12,10 @@ use crate::home::{Home, RemoteTimer, Shared, context, coop, disarm, now};
 
 /// Sleeps for a duration, counted from this call.
 ///
+/// # Panics
+///
+/// When it is polled outside of a runtime: see [`Sleep`].
+///
 /// # Examples
 ///
 /// ```
@@ -28,6 +32,10 @@ pub fn sleep(duration: Duration) -> Sleep {
 }
 
 /// Sleeps until a point in time; one in the past is ready at once.
+///
+/// # Panics
+///
+/// When it is polled outside of a runtime: see [`Sleep`].
 ///
 /// # Examples
 ///
@@ -142,8 +150,7 @@ impl Sleep {
     /// Changes the deadline, also after it has come. Whoever polled it last is woken at the new one, if that poll was
     /// pending and the timer has not fired; otherwise it has to be polled again.
     ///
-    /// From any thread, but cheap at home only; elsewhere, however often it is reset, home is sent one message until it has
-    /// taken that.
+    /// May be called on any thread. Cheap at home; elsewhere it sends home a message, never more than one at a time.
     ///
     /// # Examples
     ///
