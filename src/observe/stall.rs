@@ -6,13 +6,17 @@
 //!                  all are idle               sleeps, without an end, until a home that wakes up wakes it
 //! ```
 //!
-//! There is one thread a process, only while there are watchpoints. Going to sleep and waking up is the pattern of Dekker: each side
-//! says first what it is up to, and then looks at the other.
+//! There is one thread a process, only while there are watchpoints. It sleeps for the shortest pause of the homes that are busy, and a
+//! home that wakes up ends a sleep that is longer than its own. A home that was busy since the last look counts as one that is, so
+//! that one which wakes up often wakes the thread once a pause at most.
+//!
+//! Going to sleep and waking up is the pattern of Dekker: each side says first what it is up to, and then looks at the other.
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -67,11 +71,13 @@ pub(crate) struct Watchpoint {
     section: Mutex<Section>,
     tasks: Arc<Tasks>,
     stalls: Stalls,
+    /// For how many nanoseconds the watching thread may sleep while home is busy.
+    pause: u64,
     birth: fork::Birth,
     /// The runtime is closed.
     is_gone: AtomicBool,
     /// Only the watching thread uses it.
-    told: Mutex<Option<Told>>,
+    seen: Mutex<Seen>,
 }
 
 #[derive(Clone, Copy)]
@@ -86,6 +92,14 @@ struct Section {
     long: (u64, Duration),
 }
 
+/// What the last look has found.
+#[derive(Default)]
+struct Seen {
+    /// The number of the section.
+    number: u64,
+    told: Option<Told>,
+}
+
 /// What was reported of a stall that may go on.
 struct Told {
     number: u64,
@@ -97,6 +111,7 @@ struct Told {
 impl Watchpoint {
     /// Starts the watching thread, unless there is one.
     pub(crate) fn new(stalls: Stalls) -> io::Result<Arc<Self>> {
+        let pause = (stalls.limit / 2).max(SHORTEST_PAUSE);
         let watchpoint = Arc::new(Self {
             section: Mutex::new(Section {
                 number: 0,
@@ -107,9 +122,10 @@ impl Watchpoint {
             }),
             tasks: Arc::default(),
             stalls,
+            pause: u64::try_from(pause.as_nanos()).unwrap_or(NEVER),
             birth: fork::Birth::here(),
             is_gone: AtomicBool::new(false),
-            told: Mutex::default(),
+            seen: Mutex::default(),
         });
         Watcher::of_process().add(&watchpoint)?;
         Ok(watchpoint)
@@ -129,7 +145,7 @@ impl Watchpoint {
         let was_idle = self.change(None, since);
         if was_idle && !idle && !self.birth.is_child() {
             fence(SeqCst);
-            Watcher::of_process().wake();
+            Watcher::of_process().wake(self.pause);
         }
     }
 
@@ -160,14 +176,22 @@ impl Watchpoint {
         if !self.birth.is_child() {
             self.set_idle(true);
             self.is_gone.store(true, SeqCst);
-            Watcher::of_process().wake();
+            Watcher::of_process().wake(0);
         }
     }
 
-    /// On the watching thread: reports what there is to report. Returns whether home is busy.
+    /// On the watching thread: reports what there is to report. Returns whether home is busy, or was since the last look.
     fn look(&self) -> bool {
+        // A report is the user's code, which runs without the lock.
+        let mut seen = mem::take(&mut *self.seen.lock());
         let section = *self.section.lock();
-        let mut told = self.told.lock();
+        self.tell(section, &mut seen.told);
+        let was_busy = mem::replace(&mut seen.number, section.number) != section.number;
+        *self.seen.lock() = seen;
+        (was_busy || section.since.is_some()) && !self.is_gone.load(SeqCst)
+    }
+
+    fn tell(&self, section: Section, told: &mut Option<Told>) {
         if let Some(last) = told.take_if(|told| told.number != section.number) {
             let lasted = match section.long {
                 (number, lasted) if number == last.number => lasted,
@@ -181,13 +205,13 @@ impl Watchpoint {
             });
         }
         let (Some(since), Some((home, os_thread))) = (section.since, section.home) else {
-            return false;
+            return;
         };
         let lasted = since.elapsed();
         if lasted < told.as_ref().map_or(self.stalls.limit, |told| told.next) {
-            return true;
+            return;
         }
-        let task = match &*told {
+        let task = match told {
             Some(told) => told.stall.task.clone(),
             None => section
                 .task
@@ -195,7 +219,7 @@ impl Watchpoint {
         };
         // It has ended meanwhile: the next look reports whatever there is.
         if self.section.lock().number != section.number {
-            return true;
+            return;
         }
         let stall = Stall {
             task,
@@ -214,7 +238,6 @@ impl Watchpoint {
             next,
             stall,
         });
-        true
     }
 
     fn report(&self, stall: &Stall) {
@@ -245,13 +268,18 @@ fn os_thread() -> u64 {
     (unsafe { libc::pthread_self() }) as u64
 }
 
+/// However short the limit is, so that the thread doesn't look all the time.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
+/// In nanoseconds: without an end.
+const NEVER: u64 = u64::MAX;
+
 /// The thread that watches, and what it watches.
 struct Watcher {
     watchpoints: Mutex<Vec<Arc<Watchpoint>>>,
     /// The thread exists. Changed under the lock of the watchpoints.
     runs: AtomicBool,
-    /// The thread sleeps without an end.
-    is_asleep: AtomicBool,
+    /// For how many nanoseconds the thread sleeps at most; zero if it is awake, or was woken.
+    sleeps_for: AtomicU64,
     woken: Mutex<bool>,
     wake: Condvar,
 }
@@ -263,7 +291,7 @@ impl Watcher {
         let make = || Self {
             watchpoints: Mutex::default(),
             runs: AtomicBool::new(false),
-            is_asleep: AtomicBool::new(false),
+            sleeps_for: AtomicU64::new(0),
             woken: Mutex::default(),
             wake: Condvar::new(),
         };
@@ -279,13 +307,13 @@ impl Watcher {
         }
         watchpoints.push(watchpoint.clone());
         drop(watchpoints);
-        self.wake();
+        self.wake(0);
         Ok(())
     }
 
-    /// Ends the thread's sleep, if it sleeps without an end.
-    fn wake(&self) {
-        if self.is_asleep.load(SeqCst) {
+    /// Ends the thread's sleep, if that is longer than the pause. Of several callers one does it.
+    fn wake(&self, pause: u64) {
+        if self.sleeps_for.load(SeqCst) > pause && self.sleeps_for.swap(0, SeqCst) > 0 {
             *self.woken.lock() = true;
             self.wake.notify_one();
         }
@@ -294,43 +322,35 @@ impl Watcher {
     /// What the thread does.
     fn watch(&self) {
         loop {
-            let mut rest = self.look();
-            if rest.is_none() {
-                // From here on, a home that wakes up wakes this thread.
-                self.is_asleep.store(true, SeqCst);
-                fence(SeqCst);
-                rest = self.look();
-            }
-            if rest.is_none() && self.ends() {
+            let longest = self.look();
+            // From here on, a home that wakes up, and can't wait for so long, wakes this thread.
+            self.sleeps_for.store(longest, SeqCst);
+            fence(SeqCst);
+            let rest = self.look().min(longest);
+            if self.ends() {
                 return;
             }
             let mut woken = self.woken.lock();
             match rest {
-                Some(rest) => {
-                    self.wake.wait_for(&mut woken, rest);
-                }
-                None => {
-                    while !*woken {
-                        self.wake.wait(&mut woken);
-                    }
+                _ if *woken => {}
+                NEVER => self.wake.wait(&mut woken),
+                rest => {
+                    self.wake.wait_for(&mut woken, Duration::from_nanos(rest));
                 }
             }
             *woken = false;
-            self.is_asleep.store(false, SeqCst);
+            self.sleeps_for.store(0, SeqCst);
         }
     }
 
-    /// Looks at all. Returns after which time to look again; `None`: not before somebody wakes up.
-    fn look(&self) -> Option<Duration> {
+    /// Looks at all. Returns after how many nanoseconds to look again; `NEVER`: not before somebody wakes up.
+    fn look(&self) -> u64 {
         let watchpoints = self.watchpoints.lock().clone();
-        let rest = watchpoints
-            .iter()
-            .filter(|watchpoint| watchpoint.look())
-            .map(|watchpoint| (watchpoint.stalls.limit / 2).max(Duration::from_micros(50)))
-            .min();
+        let busy = watchpoints.iter().filter(|watchpoint| watchpoint.look());
+        let rest = busy.map(|watchpoint| watchpoint.pause).min().unwrap_or(NEVER);
         self.watchpoints
             .lock()
-            .retain(|watchpoint| !watchpoint.is_gone.load(SeqCst) || watchpoint.told.lock().is_some());
+            .retain(|watchpoint| !watchpoint.is_gone.load(SeqCst) || watchpoint.seen.lock().told.is_some());
         rest
     }
 
@@ -338,7 +358,7 @@ impl Watcher {
     fn ends(&self) -> bool {
         let watchpoints = self.watchpoints.lock();
         if watchpoints.is_empty() {
-            self.is_asleep.store(false, SeqCst);
+            self.sleeps_for.store(0, SeqCst);
             self.runs.store(false, Relaxed);
         }
         watchpoints.is_empty()

@@ -1,14 +1,16 @@
 //! A stall is reported while it lasts, by name.
 
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use evbase::{Builder, Runtime, Stall, task};
 
-use crate::support::{SOON, Tid, alone, mark, once_undisturbed, rounds, traced, until, until_parked, watched};
+use crate::support::{SOON, Tid, alone, hold, mark, once_undisturbed, rounds, traced, until, until_parked, watched};
 
 const LIMIT: Duration = Duration::from_millis(20);
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn builder() -> (Builder, Receiver<Stall>) {
     builder_with(LIMIT)
@@ -176,27 +178,104 @@ fn a_report_that_panics_is_called_again() {
 }
 
 #[test]
+fn clones_of_a_builder_share_the_report() {
+    watched(|| {
+        let (builder, stalls) = builder();
+        let homes = ["one", "other"].map(|name| builder.clone().start(name).unwrap());
+        let releases = [0, 1].map(|n| hold(&homes[n]));
+        let told = |home: &Runtime| stalls.iter().any(|stall| Some(stall.home) == home.home());
+        // Whichever comes first, each is told again and again.
+        assert!(homes.iter().all(told));
+        releases.iter().for_each(|release| release.open());
+    });
+}
+
+/// The watching threads of this process, as directories.
+fn watchers() -> Vec<PathBuf> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let tasks = tasks.map(|task| task.unwrap().path());
+    let is_watcher = |task: &PathBuf| {
+        let name = std::fs::read_to_string(task.join("comm"));
+        name.is_ok_and(|name| name.trim() == "evbase-watch")
+    };
+    tasks.filter(is_watcher).collect()
+}
+
+#[test]
 fn the_thread_is_there_only_while_somebody_asks() {
     alone(|| {
-        let names = || -> Vec<String> {
-            let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-            let comms = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
-            comms.map(|name| name.trim().to_owned()).collect()
-        };
-        let watchers = || names().iter().filter(|name| *name == "evbase-watch").count();
-        assert_eq!(watchers(), 0);
+        assert!(watchers().is_empty());
         let plain = Runtime::new().unwrap();
-        assert_eq!(watchers(), 0);
-        for _ in 0..3 {
-            let two = [builder().0.build().unwrap(), builder().0.build().unwrap()];
+        assert!(watchers().is_empty());
+        for limit in [LIMIT, HOUR, Duration::MAX] {
+            let builder = || builder_with(limit).0;
+            let two = [builder().build().unwrap(), builder().build().unwrap()];
             // It names itself when it begins.
-            until(|| watchers() == 1);
-            two[0].block_on(async {}).unwrap();
+            until(|| watchers().len() == 1);
+            // So long that it looks at a busy home, however long it may sleep then.
+            two[0].block_on(async { thread::sleep(LIMIT) }).unwrap();
             drop(two);
-            until(|| watchers() == 0);
+            until(|| watchers().is_empty());
         }
         drop(plain);
         assert!(Builder::new().on_stall(Duration::ZERO, |_| {}).build().is_err());
+    });
+}
+
+#[test]
+fn a_home_that_is_busy_with_a_long_limit_hides_no_stall_of_another() {
+    alone(|| {
+        for (limit, is_older) in [
+            (HOUR, true),
+            (HOUR, false),
+            (Duration::MAX, true),
+            (Duration::MAX, false),
+        ] {
+            let long = builder_with(limit).0.start("long").unwrap();
+            let (builder, stalls) = builder();
+            let start = || builder.clone().start("short").unwrap();
+            let older = is_older.then(start);
+            let release = hold(&long);
+            // Until the thread sleeps, for as long as that limit has it.
+            thread::sleep(LIMIT * 2);
+            let short = older.unwrap_or_else(start);
+            let release_short = hold(&short);
+            let stall = stalls.recv_timeout(SOON).unwrap();
+            assert!(stall.ongoing && Some(stall.home) == short.home());
+            release_short.open();
+            release.open();
+            drop((long, short));
+            until(|| watchers().is_empty());
+        }
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_home_that_wakes_up_often_wakes_the_thread_once_a_pause_at_most() {
+    alone(|| {
+        let runtime = builder().0.build().unwrap();
+        until(|| watchers().len() == 1);
+        let status = watchers()[0].join("status");
+        let sleeps = || -> u64 {
+            let status = std::fs::read_to_string(&status).unwrap();
+            let sleeps = status
+                .lines()
+                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            sleeps.unwrap().trim().parse().unwrap()
+        };
+        let (before, start) = (sleeps(), Instant::now());
+        // So short that the thread, once woken, would find home idle again.
+        for _ in 0..2000 {
+            runtime.turn(Some(Duration::from_micros(100))).unwrap();
+        }
+        let sleeps = sleeps() - before;
+        // It sleeps for half the limit; and after that, if it finds nobody busy, until home wakes it.
+        let pauses = start.elapsed().as_millis() / (LIMIT / 2).as_millis();
+        assert!(
+            u128::from(sleeps) <= 2 * pauses + 10,
+            "{sleeps} sleeps in {pauses} pauses"
+        );
     });
 }
 
