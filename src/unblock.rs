@@ -117,6 +117,9 @@ impl<T> Future for Unblock<T> {
         );
         if polled.is_ready() {
             self.hold = None;
+        } else if self.hold.is_none() {
+            // The work may have begun outside of the context that waits for it.
+            self.hold = Hold::of_context();
         }
         polled
     }

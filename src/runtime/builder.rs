@@ -181,6 +181,10 @@ impl Builder {
     /// The grace period is in virtual time as well. [`Terminated::wait_timeout`](crate::Terminated::wait_timeout) and
     /// [`Runtime::turn`] wait in real time. `Instant::now()` is real everywhere: take [`time::now`](crate::time::now).
     ///
+    /// A duration counts from the clock of where it is said: a [`sleep`](crate::time::sleep), `timeout` or `interval` that is made outside of
+    /// a context counts from the real one, from which virtual time moves away with each jump. Make it inside the future,
+    /// as in `block_on(async { sleep(second).await })`: the arguments of `block_on(sleep(second))` are made outside.
+    ///
     /// # Examples
     ///
     /// ```

@@ -127,6 +127,27 @@ fn blocking_work_is_awaited_in_real_time() {
     assert!(start.elapsed() >= 2 * real);
 }
 
+#[cfg(feature = "unblock")]
+#[test]
+fn blocking_work_that_began_outside_of_the_loop_is_awaited_in_real_time_too() {
+    let _watchdog = watchdog();
+    let work = || evbase::unblock(|| thread::sleep(Duration::from_millis(50)));
+    let limit = Duration::from_secs(60);
+    // The arguments of `block_on` are made outside; so is what is spawned from abroad.
+    let runtime = paused();
+    let limited = runtime.block_on(timeout(limit, work()));
+    assert!(limited.unwrap().is_ok());
+    let task = runtime.spawn_local(timeout(limit, work())).unwrap();
+    assert!(runtime.block_on(task).unwrap().unwrap().is_ok());
+    // Once nobody awaits it, it keeps nobody.
+    let dropped = runtime.block_on(async { crate::support::poll_here(work()).await.is_pending() });
+    assert!(dropped.unwrap());
+    runtime.block_on(async { sleep(HOUR).await }).unwrap();
+    let runtime = Builder::new().paused().start("home").unwrap();
+    let task = runtime.spawner().spawn(timeout(limit, work()));
+    assert!(task.wait().unwrap().unwrap().is_ok());
+}
+
 #[test]
 fn while_it_is_held_what_comes_from_outside_beats_a_timeout() {
     let _watchdog = watchdog();
