@@ -30,6 +30,7 @@ use crate::home::coop;
 #[derive(Debug)]
 pub struct Command {
     std: std::process::Command,
+    // Which of the streams were set: for stdin, or may have been.
     stdin: bool,
     stdout: bool,
     stderr: bool,
@@ -39,7 +40,13 @@ pub struct Command {
 impl Command {
     /// See [`std::process::Command::new`].
     pub fn new<S: AsRef<OsStr>>(program: S) -> Self {
-        std::process::Command::new(program).into()
+        Self {
+            std: std::process::Command::new(program),
+            stdin: false,
+            stdout: false,
+            stderr: false,
+            kill_on_drop: false,
+        }
     }
 
     /// See [`std::process::Command::arg`].
@@ -114,8 +121,10 @@ impl Command {
         self
     }
 
-    /// The standard library's builder, for what this one doesn't have. ([`output`](Command::output) doesn't see which of the
-    /// standard streams were set there, and captures stdout and stderr all the same.)
+    /// The standard library's builder, for what this one doesn't have.
+    ///
+    /// [`output`](Command::output) doesn't see which of the standard streams were set there. It captures stdout and stderr all the
+    /// same; stdin is no longer empty by itself, but what it was set to, or else this process's.
     ///
     /// # Examples
     ///
@@ -131,6 +140,7 @@ impl Command {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn as_std_mut(&mut self) -> &mut std::process::Command {
+        self.stdin = true;
         &mut self.std
     }
 
@@ -245,11 +255,13 @@ impl Command {
     }
 }
 
+/// Its stdin is kept: [`output`](Command::output) sets none. Where its stdout and stderr went doesn't count for `output`: it captures
+/// them unless they are set [here](Command::stdout), and they are this process's from then on.
 impl From<std::process::Command> for Command {
     fn from(std: std::process::Command) -> Self {
         Self {
             std,
-            stdin: false,
+            stdin: true,
             stdout: false,
             stderr: false,
             kill_on_drop: false,

@@ -1,6 +1,6 @@
 //! What a child says and is told.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::pin::pin;
 use std::process::Stdio;
@@ -68,6 +68,34 @@ fn output_is_captured_unless_something_else_was_said() {
         command.output().await.unwrap();
         let child = command.spawn().unwrap();
         assert!(child.stdin.is_none() && child.stdout.is_none() && child.stderr.is_none());
+    });
+}
+
+#[test]
+fn output_keeps_the_stdin_of_stds_builder_for_all_children() {
+    block_on(async {
+        for is_from_std in [true, false] {
+            let (lines, mut writer) = std::io::pipe().unwrap();
+            writer.write_all(b"one\ntwo\nthree\n").unwrap();
+            let mut command = match is_from_std {
+                true => {
+                    let mut std = std::process::Command::new("sh");
+                    std.stdin(lines);
+                    Command::from(std)
+                }
+                false => {
+                    let mut command = Command::new("sh");
+                    command.as_std_mut().stdin(lines);
+                    command
+                }
+            };
+            // A shell takes no more of a pipe than its line.
+            command.args(["-c", "read line; echo $line"]);
+            assert_eq!(command.output().await.unwrap().stdout, b"one\n");
+            assert_eq!(command.output().await.unwrap().stdout, b"two\n");
+            let child = command.stdout(Stdio::piped()).spawn().unwrap();
+            assert_eq!(child.wait_with_output().await.unwrap().stdout, b"three\n");
+        }
     });
 }
 
