@@ -4,7 +4,7 @@
 //! full budget to each poll of a task or a root; outside of these nothing is spent.
 
 use std::future::poll_fn;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use crate::sync::thread_cell;
 
@@ -43,6 +43,22 @@ pub(crate) async fn unit() {
     poll_fn(|cx| spend(cx)).await;
 }
 
+/// Polls somebody else's future; if that is ready, and nothing in it has spent a unit, this spends one for it. With none left it isn't
+/// polled, so that no output is there to be lost.
+#[inline]
+pub(crate) fn poll_for<T>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    if is_spent() {
+        ready!(spend(cx));
+    }
+    let before = left();
+    let polled = poll(cx);
+    if polled.is_ready() && left() == before {
+        // There is one: this polls only then.
+        let _ = spend(cx);
+    }
+    polled
+}
+
 /// Gives the next poll its budget: while there is a [`Polling`].
 #[inline]
 pub(super) fn refill() {
@@ -52,7 +68,7 @@ pub(super) fn refill() {
 /// Whether the last poll has spent its budget.
 #[inline]
 pub(super) fn is_spent() -> bool {
-    (1..=MOST_REFUSALS).contains(&replace(|left| left))
+    (1..=MOST_REFUSALS).contains(&left())
 }
 
 /// While it lives, an executor polls, and calls `refill` before each poll.
@@ -64,9 +80,7 @@ pub(super) struct Polling {
 impl Polling {
     #[inline]
     pub(super) fn begin() -> Self {
-        Self {
-            outer: replace(|left| left),
-        }
+        Self { outer: left() }
     }
 }
 
@@ -75,6 +89,11 @@ impl Drop for Polling {
     fn drop(&mut self) {
         replace(|_| self.outer);
     }
+}
+
+#[inline]
+fn left() -> u32 {
+    replace(|left| left)
 }
 
 /// Returns what was left.

@@ -148,10 +148,12 @@ impl Watch {
 /// Waits for the end of the process. Cancel-safe. `watch` is kept for the next call, which may be in another loop.
 pub(super) async fn wait(process: &mut Process, watch: &mut Option<Watch>) -> io::Result<ExitStatus> {
     loop {
-        if let Some(status) = process.try_wait()? {
-            *watch = None;
+        if let Some(ended) = process.try_wait().transpose() {
+            if ended.is_ok() {
+                *watch = None;
+            }
             coop::unit().await;
-            return Ok(status);
+            return ended;
         }
         match watch {
             // Then it looks again: the end may have come before.

@@ -5,10 +5,11 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::process::Stdio;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_io::AsyncWrite;
 
+use crate::home::coop;
 use crate::io::AsyncFd;
 use crate::io::by_ref::async_read_by_ref;
 use crate::io::set_nonblocking;
@@ -30,8 +31,11 @@ impl ChildStdin {
         Ok(Self { fd: Some(fd) })
     }
 
-    fn open(&self) -> io::Result<&AsyncFd<File>> {
-        self.fd.as_ref().ok_or_else(closed)
+    fn poll_open(&self, cx: &Context<'_>) -> Poll<io::Result<&AsyncFd<File>>> {
+        match &self.fd {
+            Some(fd) => Poll::Ready(Ok(fd)),
+            None => coop::spend(cx).map(|()| Err(closed())),
+        }
     }
 }
 
@@ -41,7 +45,7 @@ fn closed() -> io::Error {
 
 impl AsyncWrite for ChildStdin {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.open()?).poll_write(cx, buf)
+        Pin::new(&mut ready!(self.poll_open(cx))?).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -49,7 +53,7 @@ impl AsyncWrite for ChildStdin {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.open()?).poll_write_vectored(cx, bufs)
+        Pin::new(&mut ready!(self.poll_open(cx))?).poll_write_vectored(cx, bufs)
     }
 
     /// A pipe has no buffer on this side.

@@ -291,7 +291,7 @@ impl<T> JoinSet<T> {
                 return Poll::Ready(Some(joined));
             }
         }
-        Poll::Ready(None)
+        coop::spend(cx).map(|()| None)
     }
 
     /// Takes a task that has ended out of the set; `None` if there is none.

@@ -89,7 +89,12 @@ impl<F: Future> Future for Timeout<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if let Poll::Ready(output) = this.future.poll(cx) {
+        let polled = match *this.yielded {
+            false => coop::poll_for(cx, |cx| this.future.poll(cx)),
+            // This is its last moment, whoever has spent the budget.
+            true => this.future.poll(cx),
+        };
+        if let Poll::Ready(output) = polled {
             return Poll::Ready(Ok(output));
         }
         ready!(this.sleep.poll_deadline(cx));

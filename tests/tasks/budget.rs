@@ -1,8 +1,10 @@
 //! A task that finds everything ready yields all the same, so that others and the stop get their turn.
 
 use std::cell::Cell;
-use std::future::{Future, pending};
+use std::future::{Future, pending, ready};
+use std::io::IoSlice;
 use std::pin::Pin;
+use std::process::Stdio;
 use std::rc::Rc;
 #[cfg(feature = "unblock")]
 use std::sync::{
@@ -11,15 +13,17 @@ use std::sync::{
 };
 use std::time::{Duration, Instant};
 
+use evbase::process::Command;
 use evbase::time::{interval, interval_at, sleep, sleep_until, timeout};
-use evbase::{Builder, Runtime, spawn_local, yield_now};
-use futures::StreamExt;
+use evbase::{Builder, JoinSet, Runtime, spawn_local, yield_now};
+use futures::{AsyncWriteExt, StreamExt};
 
 #[cfg(feature = "unblock")]
 use crate::support::until;
 use crate::support::watchdog;
 
 const MS: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// Whether it has been said that it is enough.
 type Enough = Rc<Cell<bool>>;
@@ -112,7 +116,7 @@ fn hogs() -> Vec<(&'static str, Hog)> {
         ("programs that are not there", |enough| {
             Box::pin(async move {
                 while !enough.get() {
-                    evbase::process::Command::new("/nobody").status().await.unwrap_err();
+                    Command::new("/nobody").status().await.unwrap_err();
                 }
             })
         }),
@@ -120,6 +124,67 @@ fn hogs() -> Vec<(&'static str, Hog)> {
             Box::pin(async move {
                 while !enough.get() {
                     timeout(MS, sleep(Duration::ZERO)).await.ok();
+                }
+            })
+        }),
+        ("limits of what is ready at once", |enough| {
+            Box::pin(async move {
+                while !enough.get() {
+                    timeout(HOUR, ready(())).await.unwrap();
+                }
+            })
+        }),
+        ("limits of a channel that is always full", |enough| {
+            Box::pin(async move {
+                let (sender, mut receiver) = futures::channel::mpsc::unbounded();
+                while !enough.get() {
+                    sender.unbounded_send(()).unwrap();
+                    timeout(HOUR, receiver.next()).await.unwrap();
+                }
+            })
+        }),
+        ("the next of an empty set", |enough| {
+            Box::pin(async move {
+                let mut tasks = JoinSet::<()>::new();
+                while !enough.get() {
+                    assert!(tasks.join_next().await.is_none());
+                }
+            })
+        }),
+        ("all of an empty set", |enough| {
+            Box::pin(async move {
+                while !enough.get() {
+                    JoinSet::<()>::new().join_all().await;
+                }
+            })
+        }),
+        ("the shutdown of an empty set", |enough| {
+            Box::pin(async move {
+                let mut tasks = JoinSet::<()>::new();
+                while !enough.get() {
+                    tasks.shutdown().await;
+                }
+            })
+        }),
+        ("a child that somebody else has reaped", |enough| {
+            Box::pin(async move {
+                let mut child = Command::new("true").spawn().unwrap();
+                let pid = child.id().unwrap().cast_signed();
+                // SAFETY: no status is asked for.
+                assert_eq!(unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) }, pid);
+                while !enough.get() {
+                    child.wait().await.unwrap_err();
+                }
+            })
+        }),
+        ("a pipe to a child that was closed", |enough| {
+            Box::pin(async move {
+                let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+                let mut stdin = child.stdin.take().unwrap();
+                stdin.close().await.unwrap();
+                while !enough.get() {
+                    stdin.write(b"x").await.unwrap_err();
+                    stdin.write_vectored(&[IoSlice::new(b"x")]).await.unwrap_err();
                 }
             })
         }),

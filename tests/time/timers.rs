@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn, ready};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::Poll;
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use evbase::time::{self, Elapsed, Sleep, interval, interval_at, sleep, sleep_until, timeout, timeout_at};
 use evbase::{Builder, JoinHandle, Runtime};
-use futures::FutureExt;
-use futures::future::{join_all, select};
+use futures::future::{Either, join_all, select};
+use futures::{FutureExt, StreamExt};
 use tokio_test::{assert_pending, assert_ready, task};
 
 use crate::support::{Drops, Random, SOON, panics, poll_here, turn_until, watchdog};
@@ -519,6 +519,47 @@ fn a_timeout_of_a_future_that_is_ready_at_its_last_moment_is_ready() {
                 assert_eq!(timeout_at(deadline, sleep_until(deadline)).await, Ok(()));
                 assert_eq!(time::now(), deadline);
             }
+        })
+        .unwrap();
+}
+
+/// Leaves the other futures of its task no budget, however often it is polled.
+async fn spends_the_budget() {
+    loop {
+        sleep(Duration::ZERO).await;
+    }
+}
+
+#[test]
+fn a_timeout_loses_nothing_of_what_is_ready_when_the_budget_is_spent() {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new().unwrap();
+    runtime
+        .block_on(async {
+            let (sender, mut receiver) = futures::channel::mpsc::unbounded();
+            (0..1000).for_each(|n| sender.unbounded_send(n).unwrap());
+            for n in 0..1000 {
+                let limited = timeout(HOUR, receiver.next());
+                assert_eq!(limited.await, Ok(Some(n)));
+            }
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_timeout_comes_in_time_beside_a_future_that_spends_the_budget() {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new().unwrap();
+    runtime
+        .block_on(async {
+            let mut hog = pin!(spends_the_budget());
+            let limited = pin!(timeout(MS, pending::<()>()));
+            let first = select(hog.as_mut(), limited).await;
+            assert!(matches!(first, Either::Right((Err(_), _))));
+            // And what is ready at its last moment is ready.
+            let limited = pin!(timeout(Duration::ZERO, ready(42)));
+            let first = select(hog, limited).await;
+            assert!(matches!(first, Either::Right((Ok(42), _))));
         })
         .unwrap();
 }
