@@ -112,7 +112,7 @@ impl Found {
             return;
         };
         for (direction, seen) in [(Direction::Read, &mut self.read), (Direction::Write, &mut self.write)] {
-            let Some(seen) = seen else {
+            let Some(seen) = seen.as_mut().filter(|seen| !seen.ready.and(ready).is_empty()) else {
                 continue;
             };
             let cleared = *seen;

@@ -187,6 +187,22 @@ fn a_guard_that_was_sent_abroad_clears_at_home() {
 }
 
 #[test]
+fn a_guard_that_clears_abroad_what_it_has_cleared_sends_nothing() {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new().unwrap();
+    let (fd, mut writer) = pair();
+    writer.write_all(b"a").unwrap();
+    let guard = runtime.block_on(async { fd.readable().await.unwrap() });
+    let mut guard = guard.unwrap();
+    let before = runtime.metrics().messages;
+    thread::scope(|scope| {
+        scope.spawn(|| (0..1000).for_each(|_| guard.clear_ready()));
+    });
+    runtime.block_on(async { yield_now().await }).unwrap();
+    assert_eq!(runtime.metrics().messages - before, 1);
+}
+
+#[test]
 fn ready_waits_for_either_direction_and_says_which() {
     let _watchdog = watchdog();
     block_on(async {
