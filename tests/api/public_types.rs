@@ -406,6 +406,11 @@ fn futures_that_hold_handles_and_timers_across_an_await_are_send() {
         interval.tick().await;
         let _ = evbase::time::timeout(Duration::ZERO, interval.tick()).await;
     });
+    let mut tasks = JoinSet::<SendOnly>::new();
+    is_send(&tasks.join_next());
+    is_send(&tasks.join_next_with_id());
+    is_send(&tasks.shutdown());
+    is_send(&tasks.join_all());
     is_send_sync_unpin(&evbase::yield_now());
     fn is_send_unpin<T: Send + Unpin>(_: &T) {}
     is_send_unpin(&evbase::unblock(|| Cell::new(1)));

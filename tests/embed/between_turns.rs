@@ -639,3 +639,80 @@ fn time_does_not_jump_over_what_a_turn_has_brought_about() {
         drop((far, writer));
     });
 }
+
+#[test]
+fn virtual_time_jumps_to_the_end_of_the_grace_period_between_two_turns() {
+    watched(|| {
+        let hour = Duration::from_secs(3600);
+        let runtime = Builder::new().paused().grace(hour).build().unwrap();
+        let embedded = runtime.embed().unwrap();
+        let task = runtime.spawn_local(pending::<()>()).unwrap();
+        embedded.turn().unwrap();
+        runtime.shutdown_handle().request();
+        while !turn_when_readable(&embedded).closed {}
+        assert!(task.wait().unwrap().unwrap_err().is_cancelled());
+    });
+}
+
+#[cfg(feature = "unblock")]
+#[test]
+fn virtual_time_does_not_jump_over_blocking_work_between_two_turns() {
+    watched(|| {
+        let runtime = Builder::new().paused().build().unwrap();
+        let embedded = runtime.embed().unwrap();
+        let work = evbase::unblock(|| thread::sleep(Duration::from_millis(20)));
+        let limited = async { evbase::time::timeout(Duration::from_secs(3600), work).await };
+        let task = runtime.spawn_local(limited).unwrap();
+        let mut turns = 0;
+        while !task.is_finished() {
+            turn_when_readable(&embedded);
+            turns += 1;
+        }
+        assert!(turns < 20, "{turns}");
+        assert_eq!(task.wait().unwrap().unwrap(), Ok(()));
+    });
+}
+
+#[test]
+fn after_the_exit_of_home_it_answers_stopped_and_is_not_readable() {
+    watched(|| {
+        let home = thread::spawn(|| {
+            let runtime = Runtime::new().unwrap();
+            let embedded = runtime.embed().unwrap();
+            drop(runtime.spawn_local(pending::<()>()).unwrap());
+            (runtime, embedded)
+        });
+        let (runtime, embedded) = home.join().unwrap();
+        assert!(!is_readable(&embedded));
+        assert!(matches!(embedded.turn(), Err(RunError::Stopped)));
+        assert!(matches!(embedded.next_deadline(), Err(RunError::Stopped)));
+        drop(runtime);
+        assert!(!is_readable(&embedded));
+    });
+}
+
+#[test]
+fn what_comes_in_ages_leaves_the_descriptor_alone() {
+    watched(|| {
+        let runtime = Runtime::new().unwrap();
+        let embedded = runtime.embed().unwrap();
+        let ages = Instant::now().checked_add(Duration::from_secs(1 << 62));
+        let task = runtime.spawn_local(async move {
+            if let Some(ages) = ages {
+                evbase::time::sleep_until(ages).await;
+            }
+            sleep(Duration::MAX).await;
+        });
+        let task = task.unwrap();
+        for _ in 0..3 {
+            embedded.turn().unwrap();
+        }
+        assert!(!is_readable(&embedded) && !task.is_finished());
+        assert!(
+            embedded
+                .next_deadline()
+                .unwrap()
+                .is_some_and(|next| next > Instant::now())
+        );
+    });
+}

@@ -7,10 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use evbase::time::sleep;
-use evbase::{Builder, LocalSpawner, RunError, Runtime, Shutdown, WaitHook, spawn_local, yield_now};
+use evbase::{Builder, Cause, LocalSpawner, RunError, Runtime, Shutdown, WaitHook, spawn_local, yield_now};
 
 use crate::scenarios::is_readable;
-use crate::support::{alone, readable_within};
+use crate::support::{alone, readable_within, turn_when_readable};
 use crate::watched;
 
 type Log = Rc<RefCell<Vec<&'static str>>>;
@@ -475,5 +475,140 @@ fn the_call_that_drives_a_hook_that_forks_answers_forked_in_the_child() {
                 assert_eq!(status, 0, "{is_embedded} {calls_block_on}");
             }
         }
+    });
+}
+
+#[test]
+fn a_hook_may_bound_the_sleep_to_no_time_and_to_all_time() {
+    watched(|| {
+        let runtime = Runtime::new().unwrap();
+        let hook = runtime.before_wait(|wait| wait.at_most(Duration::ZERO)).unwrap();
+        // Nothing else would end this.
+        runtime.turn(None).unwrap();
+        drop(hook);
+        let _hook = runtime.before_wait(|wait| {
+            let before = wait.timeout();
+            wait.at_most(Duration::MAX);
+            assert_eq!(wait.timeout(), before.or(Some(Duration::MAX)));
+        });
+        runtime.turn(Some(Duration::from_millis(1))).unwrap();
+        runtime.block_on(sleep(Duration::from_millis(1))).unwrap();
+        // Embedded, where the bound is a time to wake up at.
+        let embedded = runtime.embed().unwrap();
+        embedded.turn().unwrap();
+        assert!(!is_readable(&embedded));
+    });
+}
+
+#[test]
+fn a_hook_sees_what_is_left_of_the_grace_period() {
+    watched(|| {
+        let grace = Duration::from_secs(3600);
+        let runtime = Builder::new().grace(grace).build().unwrap();
+        let seen = Rc::new(Cell::new(None));
+        let _hook = {
+            let seen = seen.clone();
+            runtime.before_wait(move |wait| {
+                seen.set(wait.timeout());
+                wait.at_most(Duration::ZERO);
+            })
+        };
+        drop(runtime.spawn_local(std::future::pending::<()>()).unwrap());
+        runtime.turn(None).unwrap();
+        assert_eq!(seen.take(), None);
+        runtime.shutdown_handle().request();
+        assert!(!runtime.turn(None).unwrap().closed);
+        let left = seen.take().unwrap();
+        assert!(left <= grace && left > grace / 2, "{left:?}");
+        runtime.shutdown_handle().request_now();
+    });
+}
+
+#[test]
+fn a_hook_sees_how_long_the_virtual_clock_would_have_home_sleep() {
+    watched(|| {
+        let hour = Duration::from_secs(3600);
+        let runtime = Builder::new().paused().build().unwrap();
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let _hook = {
+            let seen = seen.clone();
+            runtime.before_wait(move |wait| seen.borrow_mut().push(wait.timeout()))
+        };
+        for _ in 0..3 {
+            runtime.block_on(async { sleep(hour).await }).unwrap();
+            assert_eq!(seen.take(), [Some(hour)]);
+        }
+    });
+}
+
+#[test]
+fn a_hook_that_drops_its_runtime_has_it_closed_after_the_sleep() {
+    watched(|| {
+        for drives_by_a_wait in [true, false] {
+            let runtime = Runtime::new().unwrap();
+            let embedded = runtime.embed().unwrap();
+            let terminated = runtime.shutdown_handle().terminated();
+            let task = runtime.spawn_local(std::future::pending::<()>()).unwrap();
+            let slot = Rc::new(Cell::new(None));
+            let hook = {
+                let slot = slot.clone();
+                runtime.before_wait(move |_| drop::<Option<Runtime>>(slot.take()))
+            };
+            slot.set(Some(runtime));
+            if !drives_by_a_wait {
+                while !turn_when_readable(&embedded).closed {}
+            }
+            assert!(task.wait().unwrap().unwrap_err().is_cancelled());
+            assert_eq!(terminated.wait().unwrap().cause, Cause::Dropped);
+            drop(hook);
+        }
+    });
+}
+
+#[test]
+fn embedded_the_bound_of_a_hook_is_in_the_descriptor_wherever_virtual_time_is() {
+    watched(|| {
+        let runtime = Builder::new().paused().build().unwrap();
+        runtime
+            .block_on(async { sleep(Duration::from_secs(3600)).await })
+            .unwrap();
+        let embedded = runtime.embed().unwrap();
+        let runs = Rc::new(Cell::new(0));
+        let _hook = {
+            let runs = runs.clone();
+            runtime.before_wait(move |wait| {
+                runs.set(runs.get() + 1);
+                wait.at_most(Duration::from_millis(5));
+            })
+        };
+        let mut turns = 0;
+        while runs.get() < 3 {
+            turn_when_readable(&embedded);
+            turns += 1;
+        }
+        assert!(turns < 20, "{turns}");
+    });
+}
+
+#[test]
+fn embedded_a_hook_that_spawns_and_panics_leaves_the_task_to_the_next_turn() {
+    watched(|| {
+        let runtime = Runtime::new().unwrap();
+        let embedded = runtime.embed().unwrap();
+        let ran = Rc::new(Cell::new(0));
+        let _hook = {
+            let (ran, spawner) = (ran.clone(), runtime.local_spawner().unwrap());
+            runtime.before_wait(move |_| {
+                let ran = ran.clone();
+                drop(spawner.spawn_local(async move { ran.set(ran.get() + 1) }).unwrap());
+                resume_unwind(Box::new("of the hook"));
+            })
+        };
+        assert!(catch_unwind(AssertUnwindSafe(|| embedded.turn())).is_err());
+        assert!(is_readable(&embedded), "the task is ready");
+        while is_readable(&embedded) {
+            embedded.turn().unwrap();
+        }
+        assert_eq!(ran.get(), 1);
     });
 }

@@ -197,3 +197,20 @@ fn a_guest_of_a_guest_is_served_by_the_outermost_host() {
         assert!(served.wait().unwrap().unwrap());
     });
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_loop_that_watches_its_own_descriptor_is_told_so() {
+    watched(|| {
+        let runtime = Runtime::new().unwrap();
+        let embedded = runtime.embed().unwrap();
+        let own = AsyncFd::new(embedded.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        let readable = runtime.block_on(async { own.readable().await.map(drop) });
+        assert!(readable.unwrap().is_err());
+        // It goes on.
+        let task = runtime.spawn_local(async { 42 }).unwrap();
+        while !task.is_finished() {
+            turn_when_readable(&embedded);
+        }
+    });
+}

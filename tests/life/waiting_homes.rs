@@ -168,6 +168,22 @@ fn a_wait_of_a_home_ends_at_its_deadline_and_not_before() {
 }
 
 #[test]
+fn a_wait_for_all_time_ends_when_what_it_waits_for_does() {
+    rounds(20, |round| {
+        let there = Builder::new().start("there").unwrap();
+        let there_ends = there.shutdown_handle().terminated();
+        // Of a home and of a thread that is none.
+        let here = (round % 2 == 0).then(|| bound(Builder::new()));
+        let spawner = there.spawner();
+        let stops = async { Shutdown::current().request() };
+        drop(spawner.spawn(stops));
+        let report = there_ends.wait_timeout(Duration::MAX).unwrap().unwrap();
+        assert_eq!(report.cause, Cause::Requested);
+        drop(here);
+    });
+}
+
+#[test]
 fn homes_that_wait_leave_nothing_behind() {
     alone(|| {
         let before = held();

@@ -92,6 +92,26 @@ fn a_low_task_among_a_thousand_high_ones_is_polled_every_300_polls() {
 }
 
 #[test]
+#[cfg_attr(evbase_shuffle, ignore = "depends on the usual order")]
+fn after_sixteen_polls_of_a_level_the_next_lower_one_gets_one() {
+    let _watchdog = watchdog();
+    let runtime = Builder::new().event_interval(1000).build().unwrap();
+    let spawner = runtime.local_spawner().unwrap();
+    let order = Rc::new(RefCell::new(Vec::new()));
+    for (priority, tasks) in [(Priority::Low, 3), (Priority::Normal, 60)] {
+        for _ in 0..tasks {
+            let order = order.clone();
+            let task = async move { order.borrow_mut().push(priority) };
+            drop(spawner.clone().with_priority(priority).spawn_local(task).unwrap());
+        }
+    }
+    runtime.turn(None).unwrap();
+    let order = order.take();
+    let low: Vec<_> = (0..order.len()).filter(|&at| order[at] == Priority::Low).collect();
+    assert_eq!(low, [16, 33, 50]);
+}
+
+#[test]
 fn without_others_a_low_task_has_all_the_polls() {
     let _watchdog = watchdog();
     let runtime = Builder::new().event_interval(10).build().unwrap();

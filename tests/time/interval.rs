@@ -181,3 +181,28 @@ fn an_interval_is_a_stream_without_end() {
         assert_eq!(now(), ticks[999]);
     });
 }
+
+#[test]
+fn an_interval_of_all_time_ticks_once_and_after_each_reset_that_says_so() {
+    let _watchdog = watchdog();
+    block_on(async {
+        for missed_tick in [
+            MissedTickBehavior::Burst,
+            MissedTickBehavior::Delay,
+            MissedTickBehavior::Skip,
+        ] {
+            let mut ticks = interval(Duration::MAX);
+            ticks.set_missed_tick_behavior(missed_tick);
+            assert_eq!(ticks.period(), Duration::MAX);
+            ticks.tick().await;
+            assert!(timeout(HOUR, ticks.tick()).await.is_err());
+            ticks.reset();
+            assert!(timeout(HOUR, ticks.tick()).await.is_err());
+            ticks.reset_after(Duration::MAX);
+            assert!(timeout(HOUR, ticks.tick()).await.is_err());
+            ticks.reset_immediately();
+            ticks.tick().await;
+            assert!(timeout(HOUR, ticks.tick()).await.is_err());
+        }
+    });
+}

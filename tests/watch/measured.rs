@@ -1,15 +1,17 @@
 //! What is counted always, and what is measured if somebody asks.
 
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use evbase::io::AsyncFd;
-use evbase::time::sleep;
+use evbase::time::{sleep, sleep_until};
 use evbase::{Builder, Histogram, Metrics, Runtime, yield_now};
 
-use crate::support::{once_undisturbed, rounds, until, watched};
+use crate::support::{once_undisturbed, poll_here, rounds, until, watched};
 
 fn busy_for(duration: Duration) {
     let start = Instant::now();
@@ -66,6 +68,38 @@ fn messages_and_looks_that_found_the_descriptor_used_are_counted() {
             let now = runtime.metrics();
             now.notified > 0 && now.parks > parks
         });
+    });
+}
+
+#[test]
+fn what_is_sent_again_and_again_about_one_thing_is_one_message() {
+    watched(|| {
+        let runtime = Runtime::new().unwrap();
+        let (give, given) = mpsc::channel();
+        let woken = runtime.spawn_local(poll_fn(move |cx| {
+            let _ = give.send(cx.waker().clone());
+            Poll::<()>::Pending
+        }));
+        let aborted = runtime.spawn_local(pending::<()>()).unwrap();
+        let far = Instant::now() + Duration::from_secs(3600);
+        let mut nap = sleep_until(far);
+        runtime
+            .block_on(async { assert!(poll_here(&mut nap).await.is_pending()) })
+            .unwrap();
+        let waker = given.recv().unwrap();
+        let sent_by = |send: &mut (dyn FnMut() + Send)| {
+            let before = runtime.metrics().messages;
+            thread::scope(|scope| {
+                scope.spawn(|| (0..1000).for_each(|_| send()));
+            });
+            while runtime.turn(Some(Duration::ZERO)).unwrap().more {}
+            runtime.metrics().messages - before
+        };
+        assert_eq!(sent_by(&mut || waker.wake_by_ref()), 1);
+        assert_eq!(sent_by(&mut || aborted.abort()), 1);
+        assert_eq!(sent_by(&mut || nap.reset(far)), 1);
+        assert!(aborted.is_finished());
+        drop(woken);
     });
 }
 
