@@ -3,9 +3,10 @@
 use std::cell::Cell;
 use std::future::{Future, pending, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, ThreadId};
@@ -98,7 +99,7 @@ pub(crate) async fn echo_back<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) 
 /// Sends a few messages, each of which has to come back as it was.
 pub(crate) async fn echo<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, mut random: Random) -> io::Result<()> {
     for _ in 0..=random.below(4) {
-        let message: Vec<u8> = (0..=random.below(3000)).map(|_| random.next() as u8).collect();
+        let message = message(1 + random.below(3000) as usize);
         stream.write_all(&message).await?;
         let mut answer = vec![0; message.len()];
         stream.read_exact(&mut answer).await?;
@@ -108,16 +109,47 @@ pub(crate) async fn echo<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, mut 
     Ok(())
 }
 
+/// Something to send, which says of each eight bytes of which message they are, and where in it.
+pub(crate) fn message(len: usize) -> Vec<u8> {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let number = LAST.fetch_add(1, SeqCst) + 1;
+    let words = (0..len as u64).step_by(8).map(|at| (number << 16 | at).to_be_bytes());
+    words.flatten().take(len).collect()
+}
+
 pub(crate) fn came_back(message: &[u8], answer: &[u8]) {
-    if message != answer {
-        violation("an echo is not what was sent");
+    if let Some(at) = message.iter().zip(answer).position(|(sent, came)| sent != came) {
+        let words = |bytes: &[u8]| -> Vec<String> {
+            let from = at.saturating_sub(8) / 8 * 8;
+            let words = bytes[from..].chunks_exact(8).take(6);
+            let words = words.map(|word| u64::from_be_bytes(word.try_into().expect("eight bytes")));
+            words.map(|word| format!("{}@{}", word >> 16, word & 0xffff)).collect()
+        };
+        violation(&format!(
+            "an echo of {} bytes is another at {at}: {:?}, and was sent as {:?}",
+            message.len(),
+            words(answer),
+            words(message)
+        ));
     }
     Count::Bytes.add(message.len() as u64);
 }
 
+/// Where this process listens. When a runtime has ended, its port may be another process's: that listens at 127.0.0.1, and answers
+/// what it likes.
+pub(crate) fn address(port: u16) -> SocketAddr {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let ours = match cfg!(target_os = "linux") {
+        true => [127, 64 | high & 63, middle, low],
+        // Elsewhere, loopback has one address.
+        false => [127, 0, 0, 1],
+    };
+    SocketAddr::from((ours, port))
+}
+
 /// Accepts connections, and tells the port.
 pub(crate) async fn listen(door: Door, tell: impl FnOnce(u16)) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let listener = TcpListener::bind(address(0)).await.expect("a listener");
     tell(listener.local_addr().expect("bound").port());
     loop {
         match listener.accept().await {

@@ -2,7 +2,7 @@
 
 use std::future::pending;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::homes;
 use crate::ledger::Door;
 use crate::street::{self, ABORTS, AN_HOUR, Count, DOORS, HANDLES, House, SLEEPS, SOCKETS, STRAYS, WAKERS};
 use crate::support::Random;
-use crate::tasks::{Bell, Homely, arm, came_back, clones_wakers, echo, echo_back, timers};
+use crate::tasks::{Bell, Homely, address, arm, came_back, clones_wakers, echo, echo_back, message, timers};
 use crate::watch::{doing, violation};
 
 /// How a task ended.
@@ -287,7 +287,7 @@ fn connect(random: &mut Random, house: &House) {
     let seed = random.clone();
     random.next();
     let client = house.door.spawn(async move {
-        let mut stream = evbase::net::TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).await?;
+        let mut stream = evbase::net::TcpStream::connect(address(port)).await?;
         reset_at_close(&stream);
         echo(&mut stream, seed).await
     });
@@ -298,9 +298,9 @@ fn connect(random: &mut Random, house: &House) {
 fn connect_blocking(random: &mut Random, house: &House) {
     let Some(&port) = house.port.get() else { return };
     doing("talks over TCP, blocking");
-    let message: Vec<u8> = (0..=random.below(2000)).map(|_| random.next() as u8).collect();
+    let message = message(1 + random.below(2000) as usize);
     let talk = || {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        let mut stream = TcpStream::connect(address(port))?;
         reset_at_close(&stream);
         stream.write_all(&message)?;
         let mut answer = vec![0; message.len()];
