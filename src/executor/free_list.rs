@@ -143,16 +143,17 @@ impl SizeClasses {
         Some(block)
     }
 
-    /// False: the list is full.
+    /// Whether `put` may be called.
     #[inline]
-    fn put(&self, class: usize, block: NonNull<BlockHeader>) -> bool {
-        let bytes = self.bytes.get();
-        let has_room = bytes < self.most_bytes;
-        if has_room {
-            self.bytes.set(bytes + class * STEP);
-            self.lists[class].push(block);
-        }
-        has_room
+    fn has_room(&self) -> bool {
+        self.bytes.get() < self.most_bytes
+    }
+
+    #[inline]
+    fn put(&self, class: usize, block: NonNull<BlockHeader>) {
+        debug_assert!(self.has_room());
+        self.bytes.set(self.bytes.get() + class * STEP);
+        self.lists[class].push(block);
     }
 }
 
@@ -175,10 +176,10 @@ impl FreeList {
     /// inbox is left in it; the inbox is that of this home, and has `shared`.
     #[inline]
     pub(super) unsafe fn keep(&self, block: NonNull<BlockHeader>, layout: Layout, shared: &SharedFreeList) {
-        let put = |class| !shared.wanted.load(Relaxed) && self.0.put(class, block);
-        if !class(layout).is_some_and(put) {
+        match class(layout) {
+            Some(class) if !shared.wanted.load(Relaxed) && self.0.has_room() => self.0.put(class, block),
             // SAFETY: the caller's promise.
-            unsafe { self.keep_or_free(block, layout, shared) };
+            _ => unsafe { self.keep_or_free(block, layout, shared) },
         }
     }
 
@@ -187,15 +188,14 @@ impl FreeList {
     /// As for `keep`.
     #[cold]
     unsafe fn keep_or_free(&self, block: NonNull<BlockHeader>, layout: Layout, shared: &SharedFreeList) {
-        let put = |class| {
-            if shared.wanted.load(Relaxed) {
-                shared.refill(class, &self.0);
-            }
-            self.0.put(class, block)
-        };
-        if !class(layout).is_some_and(put) {
+        let class = class(layout);
+        if let Some(class) = class.filter(|_| shared.wanted.load(Relaxed)) {
+            shared.refill(class, &self.0);
+        }
+        match class {
+            Some(class) if self.0.has_room() => self.0.put(class, block),
             // SAFETY: the caller's promise.
-            unsafe { deallocate(block, layout) };
+            _ => unsafe { deallocate(block, layout) },
         }
     }
 }
@@ -233,13 +233,13 @@ impl SharedFreeList {
         };
         self.wanted.store(false, Relaxed);
         for _ in 0..BATCH {
+            if !classes.has_room() {
+                break;
+            }
             let Some(block) = from.take(class) else {
                 break;
             };
-            if !classes.put(class, block) {
-                from.put(class, block);
-                break;
-            }
+            classes.put(class, block);
         }
     }
 
@@ -271,5 +271,33 @@ impl Drop for SizeClasses {
                 unsafe { deallocate(block, layout) };
             }
         }
+    }
+}
+
+#[cfg(all(test, not(evbase_loom)))]
+mod tests {
+    use super::super::tests::inbox;
+    use super::*;
+
+    #[test]
+    fn no_block_is_lost_between_two_lists_that_are_full() {
+        let (inbox, home, shared) = (inbox(), FreeList::new(), SharedFreeList::new());
+        let [small, large] = [40, 400].map(|size| Layout::from_size_align(size, ALIGN).unwrap());
+        let add = |list: &SizeClasses, layout| list.put(class(layout).unwrap(), allocate(layout, &inbox));
+        (0..2 * BATCH).for_each(|_| add(&home.0, small));
+        for list in [&home.0, &*shared.classes.lock()] {
+            while list.has_room() {
+                add(list, large);
+            }
+        }
+        assert!(
+            home.0.bytes.get() > MOST_BYTES + small.size(),
+            "one less leaves no room"
+        );
+        shared.wanted.store(true, Relaxed);
+        // SAFETY: new, of that layout, and given away; the inbox is not sealed.
+        unsafe { home.keep(allocate(small, &inbox), small, &shared) };
+        drop((home, shared));
+        assert_eq!(Arc::strong_count(&inbox), 1);
     }
 }

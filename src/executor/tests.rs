@@ -22,8 +22,13 @@ impl Unpark for NoBell {
     }
 }
 
+/// Of an executor that nobody has to wake.
+pub(super) fn inbox() -> Arc<Inbox> {
+    Arc::new(Inbox::new(Box::new(NoBell), false))
+}
+
 fn with_executor(f: impl FnOnce(&Executor)) {
-    let executor = Executor::new(Arc::new(Inbox::new(Box::new(NoBell), false)), None);
+    let executor = Executor::new(inbox(), None);
     current::within(&executor, || {
         f(&executor);
         close(&executor);
@@ -242,7 +247,7 @@ fn memory_of_very_many_ready_tasks_goes_back_whatever_their_priority_and_order()
 
 #[test]
 fn memory_goes_back_to_who_spawns_abroad_and_none_is_left_at_the_end() {
-    let inbox = Arc::new(Inbox::new(Box::new(NoBell), false));
+    let inbox = inbox();
     let executor = Executor::new(inbox.clone(), None);
     let spawn_many_abroad = |tasks: usize| {
         std::thread::scope(|scope| {
@@ -274,7 +279,7 @@ fn memory_goes_back_to_who_spawns_abroad_and_none_is_left_at_the_end() {
 
 #[test]
 fn whoever_may_not_go_on_leaves_the_shared_memory_alone() {
-    let inbox = Arc::new(Inbox::new(Box::new(NoBell), false));
+    let inbox = inbox();
     let executor = Executor::new(inbox.clone(), None);
     current::within(&executor, || {
         let spawn_abroad = || drop(spawn_abroad(&inbox));
