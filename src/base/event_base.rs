@@ -727,6 +727,7 @@ impl<S, T> EventBase<S, T> {
     }
 
     /// Reads the clock, if a timer is armed, and moves the timers that are due to the wheel's `expired`.
+    #[inline(always)]
     fn expire_timers(&mut self) {
         if self.timers.len() > 0 {
             self.timers.expire(self.clock.now(), self.announce);
@@ -737,8 +738,12 @@ impl<S, T> EventBase<S, T> {
     }
 
     /// Hands out the timers in the wheel's `expired`.
+    #[inline(always)]
     fn hand_out_timers(&mut self, mut handler: impl FnMut(Fired<'_, S, T>)) -> usize {
         let mut count = 0;
+        if !self.timers.has_expired() {
+            return count;
+        }
         while let Some((deadline, key, payload)) = self.timers.pop_expired() {
             count += 1;
             if let Some(lag) = &self.lag {
@@ -789,6 +794,7 @@ impl<S, T> EventBase<S, T> {
         let wake = match timeout {
             Some(Duration::ZERO) => None,
             _ if self.clock.is_paused() => return self.queue.wait(timeout, || Duration::ZERO),
+            _ if self.timers.len() == 0 => None,
             _ => self.timers.next_wake(),
         };
         if wake.is_none() && timeout.is_none_or(|timeout| timeout.is_zero()) {

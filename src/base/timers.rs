@@ -264,6 +264,12 @@ impl<T> Wheel<T> {
         self.expired.sort_unstable();
     }
 
+    /// Whether there may be timers for [`pop_expired`](Wheel::pop_expired).
+    #[inline]
+    pub(super) fn has_expired(&self) -> bool {
+        !self.expired.is_empty()
+    }
+
     /// Hands out the next timer that is due, after its deadline: by deadline, and by age if deadlines are equal.
     pub(super) fn pop_expired(&mut self) -> Option<(u64, TimerKey, T)> {
         while let Some(Reverse(due)) = self.expired.pop() {

@@ -213,6 +213,7 @@ impl Executor {
     }
 
     /// Whether there are ready tasks, or messages that were taken from the gate and not delivered.
+    #[inline]
     pub(crate) fn has_work(&self) -> bool {
         let levels = || self.levels.borrow().as_ref().is_some_and(|levels| !levels.is_empty());
         !self.ready.borrow().is_empty() || !self.messages.is_empty() || levels()
@@ -243,26 +244,33 @@ impl Executor {
     }
 
     /// Delivers a portion of what was sent: `limit` messages at most, oldest first. Returns the stop bits.
+    #[inline]
     pub(crate) fn receive(&self, limit: u32) -> Stops {
         let stops = match self.messages.is_empty() {
             true => self.take(),
             false => self.inbox.stops(),
         };
-        if self.messages.reverse_some() {
-            let mut delivered = 0;
-            for message in (0..limit).map_while(|_| self.messages.pop()) {
-                message.deliver(self);
-                delivered += 1;
-            }
-            if delivered > 0 {
-                self.inbox.counts().messages.add(delivered);
-            }
+        if !self.messages.is_empty() {
+            self.deliver_some(limit);
         }
         // The stop came after the last look at the gate: messages behind it may be tasks that were accepted before it.
         if stops.requested() && !self.all_work_taken.get() && self.messages.is_empty() {
             self.take();
         }
         stops
+    }
+
+    /// Delivers `limit` of the messages that were taken, at most.
+    #[inline(never)]
+    fn deliver_some(&self, limit: u32) {
+        if self.messages.reverse_some() {
+            let mut delivered = 0;
+            for message in (0..limit).map_while(|_| self.messages.pop()) {
+                message.deliver(self);
+                delivered += 1;
+            }
+            self.inbox.counts().messages.add(delivered);
+        }
     }
 
     /// Delivers all that was sent before this call. At home, also within a poll, or while a message is delivered.

@@ -56,12 +56,18 @@ impl Ready {
     }
 
     /// Gives half of a larger queue's memory back, if it is nearly empty.
+    #[inline]
     pub(super) fn shrink(&mut self) {
         if self.capacity() > KEPT && self.len() < self.capacity() / 8 {
-            self.as_mut_slice();
-            for half in [&mut self.batch, &mut self.incoming] {
-                half.shrink_to(half.capacity() / 2);
-            }
+            self.halve();
+        }
+    }
+
+    #[cold]
+    fn halve(&mut self) {
+        self.as_mut_slice();
+        for half in [&mut self.batch, &mut self.incoming] {
+            half.shrink_to(half.capacity() / 2);
         }
     }
 

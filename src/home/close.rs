@@ -69,6 +69,7 @@ impl Home {
     }
 
     /// What is left of the grace period; `None` if nobody has asked for a stop.
+    #[inline]
     pub(super) fn grace_left(&self) -> Option<Duration> {
         match self.life() {
             Life::Bound => None,
@@ -90,6 +91,7 @@ impl Home {
     }
 
     /// Whether to close now: the grace period is over, by time, by `request_now`, or because no task is left.
+    #[inline]
     pub(super) fn end_is_due(&self, stops: Stops, root_alive: bool) -> bool {
         let Some(left) = self.grace_left() else {
             return false;

@@ -395,12 +395,18 @@ impl Home {
     }
 
     /// Passes the panic of a hook on, if there is one, after the `after_wait` hooks.
+    #[inline]
     fn leave_by_panic(&self) {
         if self.hooks.have_panicked() {
-            self.hooks.after();
-            if let Some(payload) = self.hooks.take_panic() {
-                resume_unwind(payload);
-            }
+            self.pass_panic_on();
+        }
+    }
+
+    #[cold]
+    fn pass_panic_on(&self) {
+        self.hooks.after();
+        if let Some(payload) = self.hooks.take_panic() {
+            resume_unwind(payload);
         }
     }
 
@@ -417,7 +423,7 @@ impl Home {
     /// Closes the runtimes of this thread for which the bell has rung; looks at the kernel and the clock, and sleeps there if
     /// there is nothing to do; then runs ready tasks. Returns what was done, and whether the root has ended.
     fn pass(&self, seen: Stops, timeout: Option<Duration>, root: Option<&mut dyn Root>) -> io::Result<(Turn, bool)> {
-        let may_sleep = |timeout| !self.executor.has_work() && timeout != Some(Duration::ZERO);
+        let may_sleep = |timeout| timeout != Some(Duration::ZERO) && !self.executor.has_work();
         if context::bell().is_some_and(|bell| bell.answer()) {
             context::sweep(Some(&self.shared));
             self.tell_hosts(may_sleep(timeout));
@@ -425,10 +431,12 @@ impl Home {
         self.shared.counters.turns.add(1);
         let mut turn = Turn::default();
         let mut timeout = timeout;
-        if may_sleep(timeout) && !self.hooks.is_empty() {
+        let mut sleeps = may_sleep(timeout);
+        if sleeps && !self.hooks.is_empty() {
             timeout = self.hooks.before(self.now(), self.time_to_sleep(timeout));
+            sleeps = may_sleep(timeout);
         }
-        let (looked, seen_now) = if may_sleep(timeout) {
+        let (looked, seen_now) = if sleeps {
             self.sleep(seen, timeout)
         } else {
             (self.look(Some(Duration::ZERO), false), seen)
@@ -520,13 +528,12 @@ impl Home {
     /// Takes events from the kernel, looks which timers have expired, and wakes the tasks that wait for them; `wake_others` has
     /// to follow.
     fn look(&self, timeout: Option<Duration>, sleep: bool) -> io::Result<(usize, usize)> {
-        let mut woken = self.woken.take();
         let mut wake = |waker: Waker| {
             // Waking a task of this crate runs no user code. Any other waker is user code: it is woken after the borrow.
             if is_task_waker(&waker) {
                 waker.wake();
             } else {
-                woken.push(waker);
+                self.woken.borrow_mut().push(waker);
             }
         };
         let handler = |fired: Fired<'_, Readiness, Waker>| match fired {
@@ -555,7 +562,6 @@ impl Home {
             watched.look_ended(began, sleep);
             watched.set_idle(false);
         }
-        self.woken.replace(woken);
         looked
     }
 

@@ -19,6 +19,7 @@ use std::task::Waker;
 
 pub(crate) use crate::base::Event as Ready;
 use crate::base::{EventBase, Interest};
+use crate::executor::catch_panic;
 
 /// The event base of a runtime: readiness for each source, a waker for each timer.
 pub(crate) type Base = EventBase<Readiness, Waker>;
@@ -41,6 +42,14 @@ impl Direction {
                 .or(Ready::PRIORITY)
                 .or(Ready::ERROR),
             Self::Write => Ready::WRITABLE.or(Ready::WRITE_CLOSED).or(Ready::ERROR),
+        }
+    }
+
+    /// The flags that end a wait for data, or for room.
+    pub(crate) const fn wanted(self) -> Ready {
+        match self {
+            Self::Read => self.ready().without(Ready::PRIORITY),
+            Self::Write => self.ready(),
         }
     }
 }
@@ -66,6 +75,15 @@ impl Ready {
 pub(crate) struct Seen {
     pub(crate) ready: Ready,
     tick: u32,
+    was_urgent: bool,
+}
+
+impl Seen {
+    /// Whether a short read of a stream shows that there is no more to read: neither the end is near, nor can urgent data have cut it
+    /// short. That does so also when it was taken, and what was seen of it is cleared.
+    pub(crate) fn short_means_empty(self) -> bool {
+        self.ready == Ready::READABLE && !self.was_urgent
+    }
 }
 
 /// Who waits for a direction of a descriptor.
@@ -116,6 +134,8 @@ struct Side {
     /// How many events of this direction there were.
     tick: u32,
     ready: Ready,
+    /// An event had PRIORITY, once.
+    was_urgent: bool,
     first_is_poller: bool,
 }
 
@@ -133,10 +153,18 @@ struct Further {
 #[derive(Debug, Default)]
 #[must_use]
 pub(super) struct Leftover {
-    /// To drop: the waker of an earlier poll of the same future.
-    pub(super) replaced: Option<Waker>,
+    /// To drop: the waker of an earlier poll of the same future, or a clone that wasn't needed.
+    replaced: Option<Waker>,
     /// To wake: there were too many pollers.
-    pub(super) crowd: Vec<Waker>,
+    crowd: Vec<Waker>,
+}
+
+impl Leftover {
+    /// After the borrow.
+    pub(super) fn discard(self) {
+        self.crowd.into_iter().for_each(catch_panic::wake);
+        drop(self.replaced);
+    }
 }
 
 impl Readiness {
@@ -145,6 +173,7 @@ impl Readiness {
         Seen {
             ready: side.ready,
             tick: side.tick,
+            was_urgent: side.was_urgent,
         }
     }
 
@@ -170,6 +199,7 @@ impl Readiness {
             }
             let side = &mut self.sides[direction as usize];
             side.ready |= ready;
+            side.was_urgent |= ready.is_priority();
             side.tick = side.tick.wrapping_add(1);
             side.first.take().into_iter().for_each(&mut *wake);
             if let Some(more) = &mut self.more {
@@ -182,7 +212,7 @@ impl Readiness {
     }
 
     /// Whether the waiter waits already, with a waker that wakes the same task.
-    pub(super) fn waits(&self, direction: Direction, waiter: &Waiter<'_>, waker: &Waker) -> bool {
+    fn waits(&self, direction: Direction, waiter: &Waiter<'_>, waker: &Waker) -> bool {
         let side = &self.sides[direction as usize];
         let further = || self.more.as_ref().map(|more| &more[direction as usize]);
         match waiter {
@@ -202,8 +232,38 @@ impl Readiness {
         }
     }
 
-    /// Keeps a waker until the next event.
-    pub(super) fn wait(&mut self, direction: Direction, waiter: &mut Waiter<'_>, waker: Waker) -> Leftover {
+    /// Keeps a waker until the next event, as the first one.
+    fn wait_first(&mut self, direction: Direction, waiter: &mut Waiter<'_>, waker: Waker) {
+        let side = &mut self.sides[direction as usize];
+        side.first = Some(waker);
+        side.first_is_poller = matches!(waiter, Waiter::Poller);
+        if let Waiter::Future(key) = waiter {
+            **key = Some(WaiterKey {
+                tick: side.tick,
+                index: FIRST,
+            });
+        }
+    }
+
+    /// Keeps a waker until the next event, unless one that wakes the same task is kept for this waiter.
+    #[inline]
+    pub(super) fn wait(&mut self, direction: Direction, waiter: &mut Waiter<'_>, waker: Waker) -> Option<Leftover> {
+        if self.sides[direction as usize].first.is_some() || self.more.is_some() {
+            return Some(self.wait_beside(direction, waiter, waker));
+        }
+        self.wait_first(direction, waiter, waker);
+        None
+    }
+
+    /// As `wait`, where somebody waits already.
+    #[inline(never)]
+    fn wait_beside(&mut self, direction: Direction, waiter: &mut Waiter<'_>, waker: Waker) -> Leftover {
+        if self.waits(direction, waiter, &waker) {
+            return Leftover {
+                replaced: Some(waker),
+                ..Leftover::default()
+            };
+        }
         let mut leftover = Leftover::default();
         let side = &mut self.sides[direction as usize];
         if let Waiter::Future(Some(key)) = waiter {
@@ -223,22 +283,19 @@ impl Readiness {
                 leftover.crowd.extend(side.first.take_if(|_| side.first_is_poller));
             }
         }
-        let index = if side.first.is_none() {
-            side.first = Some(waker);
-            side.first_is_poller = matches!(waiter, Waiter::Poller);
-            FIRST
+        if side.first.is_none() {
+            self.wait_first(direction, waiter, waker);
         } else {
             let further = &mut self.more.get_or_insert_default()[direction as usize];
             match waiter {
-                Waiter::Future(_) => further.insert(waker) + 1,
-                Waiter::Poller => {
-                    further.pollers.push(waker);
-                    FIRST
+                Waiter::Poller => further.pollers.push(waker),
+                Waiter::Future(key) => {
+                    **key = Some(WaiterKey {
+                        tick: side.tick,
+                        index: further.insert(waker) + 1,
+                    });
                 }
             }
-        };
-        if let Waiter::Future(key) = waiter {
-            **key = Some(WaiterKey { tick: side.tick, index });
         }
         // Taking the pollers may have left `more` empty.
         self.free_if_empty();
@@ -376,10 +433,8 @@ mod tests {
 
     fn wait(source: &mut Readiness, direction: Direction, mut waiter: Waiter<'_>, task: &Arc<Woken>) -> usize {
         let waker = Waker::from(task.clone());
-        if source.waits(direction, &waiter, &waker) {
-            return 0;
-        }
-        let crowd = source.wait(direction, &mut waiter, waker).crowd;
+        let leftover = source.wait(direction, &mut waiter, waker);
+        let crowd = leftover.map(|leftover| leftover.crowd).unwrap_or_default();
         assert!(source.waits(direction, &waiter, &Waker::from(task.clone())));
         let count = crowd.len();
         crowd.into_iter().for_each(Waker::wake);

@@ -1,13 +1,14 @@
 //! Home's operations on descriptors in its base, and on those who wait for them.
 
+use std::cell::RefMut;
 use std::io;
 use std::os::fd::AsFd;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use super::home::Home;
-use super::readiness::{Direction, Readiness, Ready, Seen, Waiter, WaiterKey};
+use super::readiness::{Direction, Leftover, Readiness, Ready, Seen, Waiter, WaiterKey};
 use crate::base::{Interest, Key, Mode};
-use crate::executor::{catch_panic, coop};
+use crate::executor::{coop, is_task_waker};
 
 impl Home {
     /// Registers a descriptor, edge-triggered.
@@ -51,63 +52,36 @@ impl Home {
         drop(source);
     }
 
-    /// The readiness of a source, if it has one of the `wanted` flags. Else Pending: the next event wakes the waiter.
-    #[inline]
+    /// The readiness of a source, if it has one of the `wanted` flags. Else Pending: the next event wakes the waiter. `drained` is
+    /// what was seen before a system call answered `WouldBlock`: it is cleared first, unless an event has come since.
+    #[inline(always)]
     pub(crate) fn poll_source(
         &self,
         key: Key,
         direction: Direction,
         wanted: Ready,
+        drained: Option<Seen>,
         waiter: Waiter<'_>,
         cx: &Context<'_>,
     ) -> Poll<io::Result<Seen>> {
-        let mut base = self.base();
-        let Some(source) = base.as_mut().and_then(|base| base.get_mut(key)) else {
-            drop(base);
-            return Poll::Ready(Err(closed()));
+        // To clone a foreign waker may be user code, which may change anything: so that comes first.
+        let foreign = match is_task_waker(cx.waker()) {
+            true => None,
+            false => Some(cx.waker().clone()),
         };
+        let Ok(mut source) = RefMut::filter_map(self.base(), |base| base.as_mut()?.get_mut(key)) else {
+            return coop::spend(cx).map(|()| Err(closed()));
+        };
+        if let Some(seen) = drained {
+            source.clear(direction, seen, seen.ready);
+        }
         let seen = source.seen(direction);
         if seen.ready.and(wanted).is_empty() {
-            if source.waits(direction, &waiter, cx.waker()) {
-                return Poll::Pending;
-            }
-            drop(base);
-            return self.wait_for_source(key, direction, wanted, waiter, cx);
-        }
-        drop(base);
-        coop::spend(cx).map(|()| Ok(seen))
-    }
-
-    /// As `poll_source`, for one that was not ready, and whose waiter doesn't wait yet.
-    fn wait_for_source(
-        &self,
-        key: Key,
-        direction: Direction,
-        wanted: Ready,
-        mut waiter: Waiter<'_>,
-        cx: &Context<'_>,
-    ) -> Poll<io::Result<Seen>> {
-        // May be user code, which may change anything: so that comes first.
-        let waker = cx.waker().clone();
-        let mut base = self.base();
-        let Some(source) = base.as_mut().and_then(|base| base.get_mut(key)) else {
-            drop(base);
-            return Poll::Ready(Err(closed()));
-        };
-        let seen = source.seen(direction);
-        if !seen.ready.and(wanted).is_empty() {
-            drop(base);
-            return coop::spend(cx).map(|()| Ok(seen));
-        }
-        if source.waits(direction, &waiter, &waker) {
-            drop(base);
+            wait(source, direction, waiter, cx, foreign);
             return Poll::Pending;
         }
-        let leftover = source.wait(direction, &mut waiter, waker);
-        drop(base);
-        leftover.crowd.into_iter().for_each(catch_panic::wake);
-        drop(leftover.replaced);
-        Poll::Pending
+        drop(source);
+        coop::spend(cx).map(|()| Ok(seen))
     }
 
     /// A future that waited for a source was dropped.
@@ -132,6 +106,22 @@ impl Home {
     }
 }
 
+/// Keeps the waker of a waiter until the next event; `foreign` is its clone, if it isn't one of a task of this crate.
+#[inline(never)]
+fn wait(
+    mut source: RefMut<'_, Readiness>,
+    direction: Direction,
+    mut waiter: Waiter<'_>,
+    cx: &Context<'_>,
+    foreign: Option<Waker>,
+) {
+    let waker = foreign.unwrap_or_else(|| cx.waker().clone());
+    let leftover = source.wait(direction, &mut waiter, waker);
+    drop(source);
+    leftover.into_iter().for_each(Leftover::discard);
+}
+
+#[cold]
 fn closed() -> io::Error {
     io::Error::other(
         "the evbase runtime that this object was registered with is closed; make a new object in another one",

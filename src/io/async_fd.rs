@@ -485,8 +485,9 @@ impl<T: AsFd> AsyncFd<T> {
     /// })??;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub async fn read_with<R>(&self, operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
-        self.io(Direction::Read, operation).await
+    pub async fn read_with<R>(&self, mut operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        let mut waiter = Waiting::new(&self.registration, Direction::Read);
+        poll_fn(|cx| waiter.poll_io(self.get_ref(), cx, &mut operation)).await
     }
 
     /// Runs `operation`, a write, at once and then whenever the descriptor has room, until it gives anything but
@@ -511,12 +512,8 @@ impl<T: AsFd> AsyncFd<T> {
     /// })??;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub async fn write_with<R>(&self, operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
-        self.io(Direction::Write, operation).await
-    }
-
-    async fn io<R>(&self, direction: Direction, mut operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
-        let mut waiter = Waiting::new(&self.registration, direction);
+    pub async fn write_with<R>(&self, mut operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        let mut waiter = Waiting::new(&self.registration, Direction::Write);
         poll_fn(|cx| waiter.poll_io(self.get_ref(), cx, &mut operation)).await
     }
 

@@ -134,6 +134,14 @@ impl Registration {
         Ok(source.key)
     }
 
+    /// Home and the descriptor's key there, registered for the direction.
+    #[inline(always)]
+    fn registered(&self, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<(Rc<Home>, Key)> {
+        let (home, key) = self.at_home()?;
+        let key = self.watch(&home, key, fd, direction)?;
+        Ok((home, key))
+    }
+
     /// The readiness of the descriptor, if it has one of the `wanted` flags. Else Pending: the next event wakes the waiter.
     pub(super) fn poll_ready(
         &self,
@@ -143,9 +151,10 @@ impl Registration {
         waiter: home::Waiter<'_>,
         cx: &Context<'_>,
     ) -> Poll<io::Result<Seen>> {
-        let (home, key) = self.at_home()?;
-        let key = self.watch(&home, key, fd, direction)?;
-        home.poll_source(key, direction, wanted, waiter, cx)
+        match self.registered(fd, direction) {
+            Ok((home, key)) => home.poll_source(key, direction, wanted, None, waiter, cx),
+            Err(error) => refused(error, cx),
+        }
     }
 
     /// The readiness of the descriptor; `None` abroad.
@@ -165,42 +174,41 @@ impl Registration {
         mut operation: impl FnMut(&T) -> io::Result<R>,
         drained: impl Fn(&R) -> bool,
     ) -> Poll<io::Result<R>> {
-        let (home, mut key) = self.at_home()?;
-        let wanted = match direction {
-            Direction::Read => Ready::wanted(Interest::READABLE, direction),
-            Direction::Write => Ready::wanted(Interest::WRITABLE, direction),
+        // Before a write has found no room, that direction isn't registered: each read of the peer would wake this side. The other
+        // one is: so it is at home here, and an error says so if it can't be polled.
+        let mut waits = self.waits_for(direction);
+        let first = if waits { direction } else { Direction::Read };
+        let (home, key) = match self.registered(io.as_fd(), first) {
+            Ok(registered) => registered,
+            Err(error) => return refused(error, cx),
         };
+        // What was seen before the system call that has answered `WouldBlock`.
+        let mut drained_at = None;
         loop {
-            // Before a write has found no room, the direction isn't registered: each read of the peer would wake this side.
-            let seen = if direction == Direction::Write && !self.waits_for(Direction::Write) {
-                if key.is_none() {
-                    // Registered all the same: so it is at home here, and an error says so if it can't be polled.
-                    key = Some(self.register(&home, io.as_fd(), Direction::Read)?);
-                }
+            let seen = if waits {
+                let wanted = direction.wanted();
+                let seen = home.poll_source(key, direction, wanted, drained_at.take(), waiter.reborrow(), cx);
+                Some(ready!(seen)?)
+            } else {
                 ready!(coop::spend(cx));
                 None
-            } else {
-                let watched = self.watch(&home, key, io.as_fd(), direction)?;
-                key = Some(watched);
-                let seen = home.poll_source(watched, direction, wanted, waiter.reborrow(), cx);
-                Some((watched, ready!(seen)?))
             };
-            match (operation(io), seen) {
-                (Err(error), Some((key, seen))) if error.kind() == io::ErrorKind::WouldBlock => {
-                    home.clear(key, direction, seen, seen.ready);
-                }
-                (Err(error), None) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.register(&home, io.as_fd(), direction)?;
-                }
-                (Err(error), _) if error.kind() == io::ErrorKind::Interrupted => {}
-                (Ok(value), Some((key, seen))) if drained(&value) => {
-                    // Neither the end nor urgent data was reported: the kernel has no more.
-                    if seen.ready == Ready::READABLE {
+            match operation(io) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match seen {
+                    Some(seen) => drained_at = Some(seen),
+                    None => {
+                        self.register(&home, io.as_fd(), direction)?;
+                        waits = true;
+                    }
+                },
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(value) => {
+                    if let Some(seen) = seen.filter(|seen| seen.short_means_empty() && drained(&value)) {
                         home.clear(key, direction, seen, seen.ready);
                     }
                     return Poll::Ready(Ok(value));
                 }
-                (result, _) => return Poll::Ready(result),
             }
         }
     }
@@ -267,6 +275,12 @@ impl Drop for Waiting<'_> {
             owner.at_home(move |home| home.leave_source(key, direction, waiter));
         }
     }
+}
+
+/// An error that comes at once. It spends budget as what is ready does: a loop that tries again and again has to yield.
+#[cold]
+fn refused<R>(error: io::Error, cx: &Context<'_>) -> Poll<io::Result<R>> {
+    coop::spend(cx).map(|()| Err(error))
 }
 
 #[cold]

@@ -27,6 +27,9 @@ use crate::io::{AsyncFd, Interest, Ready};
 /// don't wait may be called on any thread; their errors are the operating system's. Options beyond those here:
 /// [see the module](super#options).
 ///
+/// Urgent data cuts a read short: take it after [`ready`](TcpStream::ready) has told of it, with
+/// [`Interest::PRIORITY`]. Taken before that, it may hide what came behind it until more comes.
+///
 /// # Examples
 ///
 /// ```

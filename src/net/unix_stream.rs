@@ -30,6 +30,9 @@ use crate::io::{MOST_BUFFERS, MOST_BYTES};
 /// don't wait may be called on any thread; their errors are the operating system's. Options:
 /// [see the module](super#options).
 ///
+/// Urgent data cuts a read short: take it after [`ready`](UnixStream::ready) has told of it, with
+/// [`Interest::PRIORITY`]. Taken before that, it may hide what came behind it until more comes.
+///
 /// # Examples
 ///
 /// ```

@@ -2,13 +2,15 @@
 //! bytes, urgent ones, or the end.
 #![cfg(target_os = "linux")]
 
-use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::pin;
 use std::thread;
 
 use evbase::Builder;
+use evbase::io::Interest;
 use evbase::net::UnixStream;
 use futures::io::{AsyncReadExt, AsyncWriteExt};
 use socket2::SockRef;
@@ -181,6 +183,29 @@ fn urgent_bytes_hide_nothing_behind_them() {
             "{received:?}"
         );
     }
+}
+
+#[test]
+fn urgent_bytes_that_were_taken_hide_nothing_behind_them() {
+    let _watchdog = watchdog();
+    if SockRef::from(&with_std().1).send_out_of_band(b"?").is_err() {
+        eprintln!("skipped: this kernel knows no urgent data on Unix sockets");
+        return;
+    }
+    block_on(async {
+        let (stream, mut peer) = with_std();
+        peer.write_all(b"abc").unwrap();
+        SockRef::from(&peer).send_out_of_band(b"!").unwrap();
+        peer.write_all(b"def").unwrap();
+        assert!(stream.ready(Interest::PRIORITY).await.unwrap().is_priority());
+        let mut urgent = [MaybeUninit::uninit(); 1];
+        let take = || SockRef::from(&stream).recv_out_of_band(&mut urgent);
+        assert_eq!(stream.try_io(Interest::PRIORITY, take).unwrap(), 1);
+        // There is no more of it: then its readiness is gone.
+        let none = stream.try_io(Interest::PRIORITY, || Err::<(), _>(ErrorKind::WouldBlock.into()));
+        assert_eq!(none.unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(read_all(&stream, 6, false).await, b"abcdef");
+    });
 }
 
 #[test]

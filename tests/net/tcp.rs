@@ -2,6 +2,7 @@
 //! short read ever hides what came behind it.
 
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::pin::pin;
@@ -14,6 +15,7 @@ use evbase::time::timeout;
 use evbase::{Builder, Runtime};
 use futures::StreamExt;
 use futures::io::{AsyncReadExt, AsyncWriteExt};
+use socket2::SockRef;
 
 use crate::block_on;
 use crate::support::{Random, alone, poll_here, until, watchdog};
@@ -716,6 +718,53 @@ fn a_short_read_hides_no_end_that_comes_together_with_data() {
         assert_eq!(received.len(), 5 * begun as usize + 4);
         assert!(received.ends_with(&round.to_ne_bytes()));
     }
+}
+
+#[test]
+fn urgent_data_that_was_taken_hides_nothing_behind_it() {
+    let _watchdog = watchdog();
+    block_on(async {
+        let (mut stream, mut peer) = with_std();
+        peer.set_nodelay(true).unwrap();
+        peer.write_all(b"abc").unwrap();
+        send_urgent(&peer, b'!');
+        peer.write_all(b"def").unwrap();
+        assert!(stream.ready(Interest::PRIORITY).await.unwrap().is_priority());
+        let mut urgent = [MaybeUninit::uninit(); 1];
+        let take = || SockRef::from(&stream).recv_out_of_band(&mut urgent);
+        assert_eq!(stream.try_io(Interest::PRIORITY, take).unwrap(), 1);
+        // There is no more of it: then its readiness is gone.
+        let none = stream.try_io(Interest::PRIORITY, || Err::<(), _>(ErrorKind::WouldBlock.into()));
+        assert_eq!(none.unwrap_err().kind(), ErrorKind::WouldBlock);
+        let (mut received, mut buffer) = (Vec::new(), [0; 100]);
+        while received.len() < 6 {
+            let n = stream.read(&mut buffer).await.unwrap();
+            received.extend_from_slice(&buffer[..n]);
+        }
+        assert_eq!(received, b"abcdef");
+    });
+}
+
+/// A server that logs the error and tries again.
+#[test]
+fn errors_that_come_at_once_let_others_run() {
+    let _watchdog = watchdog();
+    // Another loop has polled it first, and is closed.
+    let listener = block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        assert!(timeout(Duration::ZERO, listener.accept()).await.is_err());
+        listener
+    });
+    let runtime = Builder::new().start("home").unwrap();
+    let ended = runtime.spawner().spawn(async move {
+        loop {
+            listener.accept().await.unwrap_err();
+        }
+    });
+    assert!(runtime.spawner().spawn(async {}).wait().unwrap().is_ok());
+    runtime.shutdown().wait().unwrap();
+    let ended: Result<(), _> = ended.wait().unwrap();
+    assert!(ended.unwrap_err().is_cancelled());
 }
 
 #[test]
