@@ -319,7 +319,8 @@ impl Terminated {
         }
     }
 
-    /// As [`wait`](Terminated::wait), for `timeout` at most: then `None`. A wait that timed out cancels nothing.
+    /// As [`wait`](Terminated::wait), for `timeout` at most: then `None`. A wait that timed out cancels nothing. At home it makes one
+    /// pass of the loop at least, also with a timeout of zero.
     ///
     /// # Errors
     ///

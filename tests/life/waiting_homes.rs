@@ -12,7 +12,7 @@ use evbase::{Builder, Cause, JoinHandle, Runtime, Shutdown, WaitError, yield_now
 
 use crate::support::{
     Drops, Held, Latch, MOMENT, OnDrop, Tid, Worker, alone, fork, held, limit_descriptors, mark, parked, poll_once,
-    rounds, tid_of, traced, until, until_parked, until_parked_or,
+    rounds, tid_of, traced, until, until_parked, until_parked_or, watchdog,
 };
 
 /// A runtime that is at home here.
@@ -329,6 +329,26 @@ fn a_wait_at_home_gives_others_of_its_thread_that_were_asked_to_stop_their_grace
             assert_eq!((report.completed, report.cancelled), (1, 0));
         }
     });
+}
+
+#[test]
+fn waits_of_no_time_get_home_through_its_grace_period() {
+    let _watchdog = watchdog();
+    let runtime = Builder::new().grace(Duration::MAX).build().unwrap();
+    let task = runtime.spawn_local(async {
+        for _ in 0..1000 {
+            yield_now().await;
+        }
+    });
+    runtime.shutdown_handle().request();
+    let terminated = runtime.shutdown_handle().terminated();
+    let report = loop {
+        if let Some(report) = terminated.wait_timeout(Duration::ZERO).unwrap() {
+            break report;
+        }
+    };
+    assert_eq!((report.completed, report.cancelled), (1, 0));
+    assert!(task.unwrap().is_finished());
 }
 
 #[test]
