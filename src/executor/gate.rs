@@ -297,8 +297,8 @@ impl Gate {
             if word & HEAD != 0 || word & STOP_BITS != seen.0 {
                 return false;
             }
-            // Release: whoever clears PARKED sees what home did before, such as whether it is embedded.
-            match self.word.compare_exchange_weak(word, word | PARKED, Release, Relaxed) {
+            // Relaxed: whoever clears PARKED needs of home only its bell, which `stops_so_far` has published.
+            match self.word.compare_exchange_weak(word, word | PARKED, Relaxed, Relaxed) {
                 Ok(_) => return true,
                 Err(now) => word = now,
             }

@@ -21,13 +21,9 @@ pub(crate) trait Unpark: Send + Sync {
     /// Called from any thread and from signal handlers: an implementation doesn't lock, allocate or panic.
     fn unpark(&self) -> bool;
 
-    /// As `unpark`, for a stop: a home that is parked may nevertheless sleep elsewhere, if it is embedded in another loop.
-    fn unpark_to_stop(&self) -> bool {
-        self.unpark()
-    }
-
-    /// A stop was asked for that is new, and home is not parked: it may sleep elsewhere. Called from where `unpark` is.
-    fn stopped(&self);
+    /// A stop was asked for. Home may sleep elsewhere, also if it is parked: it was, or is, embedded in another loop. True if it
+    /// was found asleep, wherever that is, and is being woken. Called from where `unpark` is.
+    fn stopped(&self) -> bool;
 
     /// What made the inbox, if that still exists.
     fn owner(&self) -> Option<Owner>;
@@ -108,7 +104,8 @@ impl Inbox {
         // After the gate: home that sees this finds the stop there.
         self.asked.fetch_or(level.bits(), Release);
         if must_unpark.0 {
-            if !self.unpark.unpark_to_stop() {
+            // One write at most, unless the first fails.
+            if !(self.unpark.stopped() || self.unpark.unpark()) {
                 self.gate.unpark_failed();
             }
         } else if before.lack(level.bits()) {

@@ -39,7 +39,9 @@ impl Unpark for NotifyFd {
         true
     }
 
-    fn stopped(&self) {}
+    fn stopped(&self) -> bool {
+        false
+    }
 
     fn owner(&self) -> Option<Owner> {
         None
@@ -285,7 +287,9 @@ impl Unpark for HostPolls {
         true
     }
 
-    fn stopped(&self) {}
+    fn stopped(&self) -> bool {
+        false
+    }
 
     fn owner(&self) -> Option<Owner> {
         None
@@ -424,10 +428,12 @@ impl Unpark for BellElsewhere {
         unreachable!("home is not parked");
     }
 
-    fn stopped(&self) {
-        if self.0.listens.load(Relaxed) == 1 {
+    fn stopped(&self) -> bool {
+        let listens = self.0.listens.load(Relaxed) == 1;
+        if listens {
             self.0.bell.notify();
         }
+        listens
     }
 
     fn owner(&self) -> Option<Owner> {
@@ -477,7 +483,9 @@ impl Unpark for FailsOnce {
         works
     }
 
-    fn stopped(&self) {}
+    fn stopped(&self) -> bool {
+        false
+    }
 
     fn owner(&self) -> Option<Owner> {
         None

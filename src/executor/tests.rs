@@ -15,7 +15,9 @@ impl Unpark for NoBell {
         true
     }
 
-    fn stopped(&self) {}
+    fn stopped(&self) -> bool {
+        false
+    }
 
     fn owner(&self) -> Option<inbox::Owner> {
         None
@@ -313,7 +315,9 @@ fn a_wake_up_that_failed_is_tried_again_by_the_next_message() {
             self.0.fetch_add(1, Relaxed) > 0
         }
 
-        fn stopped(&self) {}
+        fn stopped(&self) -> bool {
+            false
+        }
 
         fn owner(&self) -> Option<inbox::Owner> {
             None

@@ -1,20 +1,23 @@
 //! The bell of a thread: how a stop reaches a home that isn't in its own loop.
 //!
 //! A thread may be home to several runtimes, but sleeps in one place: in the loop of one of them, in its grace period, or in a
-//! blocking wait. A stop of another one finds no PARKED in its gate, and rings the bell of the home thread instead. Whatever
-//! sleeps there listens to the bell, and then looks which of the thread's runtimes are to be closed.
+//! blocking wait. PARKED in the gate of a runtime doesn't say where: one that is, or was, embedded has parked outside of its loop.
+//! So each stop rings the bell of the home thread. Whatever sleeps there, and has to hear of other runtimes, listens to the bell, and
+//! then looks which of the thread's runtimes are to be closed. A home that sleeps in its own loop and has nobody else to hear of
+//! doesn't listen: a ring says so, and the stop writes to the notifier of that loop.
 //!
 //! ```text
 //!   word = RUNG | ASLEEP
 //!
-//!   any thread, signal handlers   ring         swap  RUNG; whoever clears ASLEEP writes to the notifier
+//!   any thread, signal handlers   ring         RMW   RUNG; writes to the notifier if there is ASLEEP
 //!   the thread of the bell        fall_asleep  CAS   ASLEEP, unless RUNG
 //!                                 wake_up      RMW   clears ASLEEP
 //!                                 answer       RMW   clears RUNG; then looks at the stops of all its runtimes
 //! ```
 //!
-//! Invariants: no ring is slept over, since ringing and falling asleep are atomic steps on one word. A ring is a bounded number
-//! of atomic operations and at most one write.
+//! Invariants: no ring is slept over, since ringing and falling asleep are atomic steps on one word. Only the thread of the bell
+//! writes ASLEEP, so that a ring that finds it has met a thread which listens. A ring is a bounded number of atomic operations and at
+//! most one write.
 
 use std::io;
 use std::time::Duration;
@@ -67,16 +70,11 @@ impl<N: EndSleep> Bell<N> {
 
     /// From any thread, and from a signal handler. True if the thread was asleep, and is being woken.
     pub(crate) fn ring(&self) -> bool {
-        if self.word.swap(RUNG, AcqRel) & ASLEEP == 0 {
+        if self.word.fetch_or(RUNG, AcqRel) & ASLEEP == 0 {
             return false;
         }
-        // Without a notifier the thread naps, and looks.
-        let woken = self.notifier.get().is_none_or(N::end_sleep);
-        if !woken {
-            // The next ring shall try again.
-            self.word.fetch_or(ASLEEP, Relaxed);
-        }
-        woken
+        // Without a notifier the thread naps, and looks. If the write fails, the next ring tries again: ASLEEP is still there.
+        self.notifier.get().is_none_or(N::end_sleep)
     }
 
     /// From here on a ring writes to the notifier. False: the bell has rung, and the thread must not sleep.
@@ -144,6 +142,8 @@ impl Bell {
 pub(super) struct Bells<N = Notifier> {
     home: OnceLock<Arc<Bell<N>>>,
     first: OnceLock<Box<Link<N>>>,
+    /// How many [`Embedded`](crate::Embedded) there are: while there is one, who answers the bell leaves a stop to the host.
+    embedded: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -157,6 +157,7 @@ impl<N: EndSleep> Bells<N> {
         Self {
             home: OnceLock::new(),
             first: OnceLock::new(),
+            embedded: AtomicUsize::new(0),
         }
     }
 
@@ -172,6 +173,25 @@ impl<N: EndSleep> Bells<N> {
     pub(super) fn ring_on_stop(&self, bell: &Arc<Bell<N>>, inbox: &Inbox) {
         self.add(bell);
         Self::ring_if_stopped(bell, inbox);
+    }
+
+    pub(super) fn is_embedded(&self) -> bool {
+        self.embedded.load(Relaxed) > 0
+    }
+
+    /// One [`Embedded`](crate::Embedded) more.
+    pub(super) fn embed(&self) {
+        self.embedded.fetch_add(1, Relaxed);
+    }
+
+    /// One [`Embedded`](crate::Embedded) less, on any thread. If it was the last, no host will close a runtime that was asked to
+    /// stop: who answered that stop's ring, and left it to the host, is rung for again. A stop that comes later rings by itself, and
+    /// who answers it sees that there is no host.
+    pub(super) fn unembed(&self, inbox: &Inbox) {
+        // Relaxed: the look at the gate, and the ring, publish it.
+        if self.embedded.fetch_sub(1, Relaxed) == 1 && inbox.stops_so_far().requested() {
+            self.ring();
+        }
     }
 
     fn ring_if_stopped(bell: &Bell<N>, inbox: &Inbox) {

@@ -123,8 +123,8 @@ impl Unpark for Outside {
         panic!("nobody is parked");
     }
 
-    fn stopped(&self) {
-        self.0.ring();
+    fn stopped(&self) -> bool {
+        self.0.ring()
     }
 
     fn owner(&self) -> Option<Owner> {
@@ -204,10 +204,9 @@ fn a_home_hears_a_stop_although_another_thread_has_waited_for_the_end_before() {
     });
 }
 
-/// A home that is embedded in a host, as `HomeWaker` in `shared.rs` tells it of stops.
+/// A home that may be embedded in a host, as `HomeWaker` in `shared.rs` wakes it.
 struct InAHost {
     bells: Arc<Bells<Notify>>,
-    embedded: Arc<AtomicUsize>,
     descriptor: Arc<Notify>,
 }
 
@@ -216,16 +215,67 @@ impl Unpark for InAHost {
         self.descriptor.end_sleep()
     }
 
-    fn unpark_to_stop(&self) -> bool {
-        (self.embedded.load(Relaxed) > 0 && self.bells.ring()) || self.unpark()
-    }
-
-    fn stopped(&self) {
-        self.bells.ring();
+    fn stopped(&self) -> bool {
+        self.bells.ring()
     }
 
     fn owner(&self) -> Option<Owner> {
         None
+    }
+}
+
+/// A home, and what wakes it: its executor, its bell, and the descriptor that it sleeps on in its own loop.
+struct Guest {
+    inbox: Arc<Inbox>,
+    bells: Arc<Bells<Notify>>,
+    bell: Arc<Bell<Notify>>,
+    descriptor: Arc<Notify>,
+    executor: Executor,
+}
+
+impl Guest {
+    fn new() -> Self {
+        let (bells, descriptor) = (Arc::new(Bells::new()), Arc::new(Notify::new()));
+        let in_a_host = InAHost {
+            bells: bells.clone(),
+            descriptor: descriptor.clone(),
+        };
+        let inbox = Arc::new(Inbox::new(Box::new(in_a_host), false));
+        let bell = Arc::new(Bell::new());
+        bells.ring_home_on_stop(&bell, &inbox);
+        Self {
+            executor: Executor::new(inbox.clone(), None),
+            inbox,
+            bells,
+            bell,
+            descriptor,
+        }
+    }
+
+    /// Another thread asks for a stop.
+    fn stop_abroad(&self) -> thread::JoinHandle<()> {
+        let inbox = self.inbox.clone();
+        thread::spawn(move || {
+            inbox.stop(StopLevel::Request);
+        })
+    }
+
+    /// Its one host lets go of it, on another thread.
+    fn unembed_abroad(&self) -> thread::JoinHandle<()> {
+        let (bells, inbox) = (self.bells.clone(), self.inbox.clone());
+        thread::spawn(move || bells.unembed(&inbox))
+    }
+
+    /// A wait for something else, which closes this home as soon as `due`: it looks first, as `wait::for_termination` does.
+    fn wait_elsewhere(&self, due: impl Fn(&Self, Stops) -> bool) {
+        if !due(self, self.inbox.stops()) {
+            listen(&self.bell, &self.inbox, |stops| due(self, stops));
+        }
+    }
+
+    fn close(self) {
+        self.executor.begin_close();
+        self.executor.seal(|| true);
     }
 }
 
@@ -234,34 +284,67 @@ impl Unpark for InAHost {
 #[test]
 fn an_embedded_home_that_waits_elsewhere_hears_a_stop() {
     model(5, || {
-        let (bells, embedded) = (Arc::new(Bells::new()), Arc::new(AtomicUsize::new(0)));
-        let descriptor = Arc::new(Notify::new());
-        let inbox = Arc::new(Inbox::new(
-            Box::new(InAHost {
-                bells: bells.clone(),
-                embedded: embedded.clone(),
-                descriptor: descriptor.clone(),
-            }),
-            false,
-        ));
-        let bell = Arc::new(Bell::new());
-        bells.ring_home_on_stop(&bell, &inbox);
-        let stop = {
-            let inbox = inbox.clone();
+        let guest = Guest::new();
+        let stop = guest.stop_abroad();
+        guest.bells.embed();
+        guest.executor.settle(Stops::default(), false);
+        guest.wait_elsewhere(|_, stops| stops.requested());
+        stop.join().unwrap();
+        guest.close();
+    });
+}
+
+/// Bell: a home that has parked as a guest, and waits on its thread for something else, which leaves a stop to the host ∥ a stop ∥
+/// the host lets go. Whichever comes first, home hears that it has to close. Three threads, three preemptions.
+#[test]
+fn a_home_that_was_left_to_a_host_hears_that_there_is_none() {
+    model(3, || {
+        let guest = Guest::new();
+        guest.bells.embed();
+        guest.executor.settle(Stops::default(), false);
+        let abroad = [guest.stop_abroad(), guest.unembed_abroad()];
+        // As `context::sweep`.
+        guest.wait_elsewhere(|guest, stops| stops.requested() && !guest.bells.is_embedded());
+        for thread in abroad {
+            thread.join().unwrap();
+        }
+        guest.close();
+    });
+}
+
+/// Bell: a home that sleeps in its own loop, and listens to its bell at first, then no more, as there is nobody else to hear of ∥ a
+/// ring for another runtime ∥ a stop. It is woken by the bell, or by the descriptor. Three threads, three preemptions.
+#[test]
+fn a_home_in_its_own_loop_is_woken_by_a_stop_whether_it_listens_or_not() {
+    model(3, || {
+        let guest = Guest::new();
+        let notifier = guest.bell.notifier_or(|| Ok::<_, Infallible>(Notify::new()));
+        let Ok(notifier) = notifier;
+        let stop = guest.stop_abroad();
+        // Another runtime of the thread wakes it, and is gone then.
+        let other = {
+            let bell = guest.bell.clone();
             thread::spawn(move || {
-                inbox.stop(StopLevel::Request);
+                bell.ring();
             })
         };
-        let executor = Executor::new(inbox.clone(), None);
-        embedded.store(1, Relaxed);
-        executor.settle(Stops::default(), false);
-        // A wait begins: it looks first, as `wait::for_termination` does.
-        if !inbox.stops().requested() {
-            listen(&bell, &inbox, Stops::requested);
+        if guest.bell.fall_asleep() {
+            notifier.wait();
+            guest.bell.wake_up();
         }
-        stop.join().unwrap();
-        executor.begin_close();
-        executor.seal(|| true);
+        loop {
+            let seen = guest.executor.receive(8);
+            if seen.requested() {
+                break;
+            }
+            if guest.executor.park(seen) {
+                guest.descriptor.wait();
+            }
+        }
+        for thread in [stop, other] {
+            thread.join().unwrap();
+        }
+        guest.close();
     });
 }
 

@@ -93,10 +93,8 @@ impl RefUnwindSafe for Shared {}
 struct HomeWaker {
     /// Ends a sleep in the loop of this runtime.
     notifier: Notifier,
-    /// End a sleep anywhere else.
+    /// End a sleep anywhere else, and one there if it listens to the bell.
     bells: Bells,
-    /// How many [`Embedded`](crate::Embedded) there are: while there is one, home is parked outside of its loop as well.
-    embedded: AtomicUsize,
     shared: Weak<Shared>,
 }
 
@@ -105,14 +103,8 @@ impl Unpark for Arc<HomeWaker> {
         self.notifier.notify().is_ok()
     }
 
-    fn unpark_to_stop(&self) -> bool {
-        // Embedded, and perhaps in a wait of another runtime: that hears the bell only, and closes this one. Relaxed: home counts
-        // before it parks, which publishes.
-        (self.embedded.load(Relaxed) > 0 && self.bells.ring()) || self.unpark()
-    }
-
-    fn stopped(&self) {
-        self.bells.ring();
+    fn stopped(&self) -> bool {
+        self.bells.ring()
     }
 
     fn owner(&self) -> Option<Arc<dyn Any + Send + Sync>> {
@@ -140,7 +132,6 @@ impl Shared {
             let waker = Arc::new(HomeWaker {
                 notifier: base.notifier(),
                 bells: Bells::new(),
-                embedded: AtomicUsize::new(0),
                 shared: shared.clone(),
             });
             Self {
@@ -178,8 +169,7 @@ impl Shared {
         self.inbox.stop(level)
     }
 
-    /// From here on, a stop rings this bell, that of the home thread, unless home sleeps in the loop of this runtime. If one came
-    /// before, it rings now.
+    /// From here on, a stop rings this bell, that of the home thread. If one came before, it rings now.
     pub(super) fn ring_home_on_stop(&self, bell: &sync::Arc<Bell>) {
         self.waker.bells.ring_home_on_stop(bell, &self.inbox);
     }
@@ -190,17 +180,17 @@ impl Shared {
     }
 
     pub(super) fn is_embedded(&self) -> bool {
-        self.waker.embedded.load(Relaxed) > 0
+        self.waker.bells.is_embedded()
     }
 
     /// One [`Embedded`](crate::Embedded) more.
     pub(super) fn embed(&self) {
-        self.waker.embedded.fetch_add(1, Relaxed);
+        self.waker.bells.embed();
     }
 
     /// One [`Embedded`](crate::Embedded) less; on any thread.
     pub(crate) fn unembed(&self) {
-        self.waker.embedded.fetch_sub(1, Relaxed);
+        self.waker.bells.unembed(&self.inbox);
     }
 
     pub(crate) fn home(&self) -> Option<ThreadId> {

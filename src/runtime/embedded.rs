@@ -47,6 +47,8 @@ use crate::home::{Home, RunError, Shared, Turn};
 ///
 /// The host may be a task in another runtime of the same thread. If home is in a blocking wait when the stop comes, or in the loop of
 /// another runtime that doesn't turn this one, it is closed there: the thread does nothing else meanwhile.
+/// So it is if the last `Embedded` goes after a stop, and no turn has closed the runtime: from then on it is as if it had never been
+/// embedded.
 ///
 /// # Threads
 ///
@@ -145,7 +147,8 @@ impl AsRawFd for Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        // Home, if it has parked outside of its loop, stays parked until it next drives: at most one write is in vain.
+        // Home, if it has parked outside of its loop, stays parked until it next drives: at most one write of a message is in vain. This
+        // may be abroad, while home sleeps in its own loop, so it can't be undone here. A stop rings the thread's bell anyway.
         self.shared.unembed();
     }
 }

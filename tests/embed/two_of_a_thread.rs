@@ -11,7 +11,7 @@ use evbase::time::{sleep, timeout};
 use evbase::{Builder, Cause, Embedded, RunError, Runtime, spawn_local, yield_now};
 
 use crate::scenarios::is_readable;
-use crate::support::{rounds, turn_when_readable};
+use crate::support::{Tid, rounds, turn_when_readable, until_parked};
 use crate::watched;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -212,5 +212,160 @@ fn a_loop_that_watches_its_own_descriptor_is_told_so() {
         while !task.is_finished() {
             turn_when_readable(&embedded);
         }
+    });
+}
+
+/// Stops a runtime from abroad: by a request or, in every other round, by a drop.
+fn stop_abroad(runtime: Runtime, round: usize) -> thread::JoinHandle<Option<Runtime>> {
+    let shutdown = runtime.shutdown_handle();
+    thread::spawn(move || {
+        if round % 2 == 0 {
+            shutdown.request();
+            return Some(runtime);
+        }
+        drop(runtime);
+        None
+    })
+}
+
+/// Turns the guest once, so that it has parked outside of its loop, and drops the `Embedded`, at home or abroad.
+fn embed_for_a_turn(guest: &Runtime, at_home: bool) {
+    let embedded = guest.embed().unwrap();
+    embedded.turn().unwrap();
+    let_go(embedded, at_home);
+}
+
+fn let_go(embedded: Embedded, at_home: bool) {
+    match at_home {
+        true => drop(embedded),
+        false => thread::spawn(move || drop(embedded)).join().unwrap(),
+    }
+}
+
+#[test]
+fn a_runtime_that_is_embedded_no_more_is_closed_by_the_loop_that_its_thread_is_in() {
+    rounds(100, |round| {
+        let guest = Runtime::new().unwrap();
+        embed_for_a_turn(&guest, round % 4 < 2);
+        let other = Builder::new().build().unwrap();
+        let terminated = guest.shutdown_handle().terminated();
+        let its_end = other.shutdown_handle();
+        let abroad = thread::spawn({
+            let tid = Tid::here();
+            move || {
+                if round % 3 > 0 {
+                    until_parked(tid);
+                }
+                let left = stop_abroad(guest, round).join().unwrap();
+                let report = terminated.wait_timeout(SOON).unwrap();
+                its_end.request();
+                (left, report)
+            }
+        });
+        other.run().unwrap();
+        let (_left, report) = abroad.join().unwrap();
+        assert!(report.is_some(), "round {round}: nobody has closed it");
+    });
+}
+
+#[test]
+fn a_runtime_that_is_embedded_no_more_is_closed_by_the_wait_that_its_thread_is_in() {
+    rounds(100, |round| {
+        let guest = Runtime::new().unwrap();
+        embed_for_a_turn(&guest, round % 4 < 2);
+        let there = Builder::new().start("there").unwrap();
+        let terminated = guest.shutdown_handle().terminated();
+        let there_ends = there.shutdown_handle().terminated();
+        let tid = Tid::here();
+        let abroad = thread::spawn(move || {
+            if round % 3 > 0 {
+                until_parked(tid);
+            }
+            let left = stop_abroad(guest, round).join().unwrap();
+            let report = terminated.wait_timeout(SOON).unwrap();
+            drop(there);
+            (left, report)
+        });
+        there_ends.wait().unwrap();
+        let (_left, report) = abroad.join().unwrap();
+        assert!(report.is_some(), "round {round}: nobody has closed it");
+    });
+}
+
+#[test]
+fn a_guest_whose_host_lets_go_of_it_in_its_grace_period_is_closed_by_the_loop_that_its_thread_is_in() {
+    rounds(100, |round| {
+        let guest = Builder::new().grace(SOON * 2).build().unwrap();
+        drop(guest.spawn_local(std::future::pending::<()>()).unwrap());
+        let embedded = guest.embed().unwrap();
+        let other = Runtime::new().unwrap();
+        let (shutdown, its_end) = (guest.shutdown_handle(), other.shutdown_handle());
+        let terminated = shutdown.terminated();
+        let abroad = thread::spawn(move || {
+            let report = terminated.wait_timeout(SOON).unwrap();
+            its_end.request();
+            report
+        });
+        let host = async move {
+            shutdown.request();
+            assert!(!embedded.turn().unwrap().closed, "it is in its grace period");
+            let_go(embedded, round % 2 == 0);
+        };
+        drop(other.spawn_local(host).unwrap());
+        other.run().unwrap();
+        let report = abroad.join().unwrap();
+        assert!(report.is_some(), "round {round}: nobody has closed it");
+    });
+}
+
+/// The last `Embedded` goes abroad, at any moment of the stop.
+#[test]
+fn a_host_that_lets_go_abroad_while_the_stop_comes_leaves_the_guest_to_the_loop_that_its_thread_is_in() {
+    rounds(1000, |round| {
+        let guest = Builder::new().grace(SOON * 2).build().unwrap();
+        drop(guest.spawn_local(std::future::pending::<()>()).unwrap());
+        let embedded = guest.embed().unwrap();
+        embedded.turn().unwrap();
+        let other = Runtime::new().unwrap();
+        let terminated = guest.shutdown_handle().terminated();
+        // Inside the loop: a call from outside would run the grace period.
+        let race = async {
+            let lets_go = thread::spawn(move || {
+                (0..round % 50).for_each(|_| std::hint::spin_loop());
+                drop(embedded);
+            });
+            let stops = stop_abroad(guest, round);
+            (timeout(SOON, terminated).await, lets_go, stops)
+        };
+        let start = Instant::now();
+        let (report, lets_go, stops) = other.block_on(race).unwrap();
+        // The poll that finds the time over would close it.
+        assert!(
+            report.is_ok() && start.elapsed() < SOON,
+            "round {round}: nobody has closed it"
+        );
+        lets_go.join().unwrap();
+        let _left = stops.join().unwrap();
+    });
+}
+
+#[test]
+fn a_home_that_was_a_guest_is_woken_in_its_own_loop_by_a_stop() {
+    rounds(100, |round| {
+        // With and without another runtime of the thread, for which the loop has to listen to the bell.
+        let other = (round % 3 == 0).then(|| Runtime::new().unwrap());
+        if let Some(other) = &other {
+            other.turn(Some(Duration::ZERO)).unwrap();
+        }
+        let guest = Runtime::new().unwrap();
+        embed_for_a_turn(&guest, round % 4 < 2);
+        let shutdown = guest.shutdown_handle();
+        let tid = Tid::here();
+        let stops = thread::spawn(move || {
+            until_parked(tid);
+            shutdown.request();
+        });
+        guest.run().unwrap();
+        stops.join().unwrap();
     });
 }

@@ -5,6 +5,7 @@ use std::future::{Future, pending, poll_fn};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
+use std::sync::mpsc;
 use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -104,6 +105,38 @@ fn a_stop_of_a_parked_home_costs_one_write_for_each_level() {
         (0..100).for_each(|_| shutdown.request_now());
         drop(runtime);
         mark(tid);
+    });
+    if let Some(trace) = trace {
+        assert_eq!(trace.notify_writes(), 2, "{:#?}", trace.lines());
+    }
+}
+
+/// Of another runtime's home, too: its loop listens to the bell of the thread. And of a home that was embedded, and has parked then.
+#[test]
+fn a_stop_of_a_home_that_is_not_alone_on_its_thread_costs_one_write() {
+    let trace = traced("write", || {
+        let (ask, asked) = mpsc::channel();
+        let (give, given) = mpsc::channel();
+        let home = thread::spawn(move || {
+            let (one, other) = (Runtime::new().unwrap(), Runtime::new().unwrap());
+            other.turn(Some(Duration::ZERO)).unwrap();
+            other.embed().unwrap().turn().unwrap();
+            give.send((Tid::here(), one.shutdown_handle(), other.shutdown_handle()))
+                .unwrap();
+            one.run().unwrap();
+            asked.recv().unwrap();
+        });
+        let (tid, one, other) = given.recv().unwrap();
+        until_parked(tid);
+        mark(tid);
+        other.request();
+        other.terminated().wait().unwrap();
+        until_parked(tid);
+        one.request();
+        one.terminated().wait().unwrap();
+        mark(tid);
+        ask.send(()).unwrap();
+        home.join().unwrap();
     });
     if let Some(trace) = trace {
         assert_eq!(trace.notify_writes(), 2, "{:#?}", trace.lines());
