@@ -7,12 +7,13 @@
 //! doesn't listen: a ring says so, and the stop writes to the notifier of that loop.
 //!
 //! ```text
-//!   word = RUNG | ASLEEP
+//!   word = RUNG | ASLEEP | GONE
 //!
 //!   any thread, signal handlers   ring         RMW   RUNG; writes to the notifier if there is ASLEEP
 //!   the thread of the bell        fall_asleep  CAS   ASLEEP, unless RUNG
 //!                                 wake_up      RMW   clears ASLEEP
 //!                                 answer       RMW   clears RUNG; then looks at the stops of all its runtimes
+//!                                 go           RMW   GONE, for ever: another bell may have its place in a list
 //! ```
 //!
 //! Invariants: no ring is slept over, since ringing and falling asleep are atomic steps on one word. Only the thread of the bell
@@ -24,11 +25,12 @@ use std::time::Duration;
 
 use crate::base::{Notifier, fork};
 use crate::executor::Inbox;
-use crate::sync::{Arc, AtomicUsize, OnceLock};
+use crate::sync::{Arc, AtomicUsize, OnceLock, UnsafeCell};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 const RUNG: usize = 1;
 const ASLEEP: usize = 1 << 1;
+const GONE: usize = 1 << 2;
 
 /// How long a thread sleeps at a time when there is no descriptor for its bell: then it has to look.
 pub(super) const NAP: Duration = Duration::from_millis(5);
@@ -100,6 +102,15 @@ impl<N: EndSleep> Bell<N> {
         self.word.load(Relaxed) & RUNG != 0 && self.word.fetch_and(!RUNG, Acquire) & RUNG != 0
     }
 
+    /// Its thread has no use for it any more, is awake, and will not listen to it again.
+    pub(super) fn go(&self) {
+        self.word.fetch_or(GONE, Relaxed);
+    }
+
+    fn is_gone(&self) -> bool {
+        self.word.load(Relaxed) & GONE != 0
+    }
+
     /// What to listen to while asleep; `make` may fail. The thread of the bell only, before it falls asleep.
     pub(super) fn notifier_or<E>(&self, make: impl FnOnce() -> Result<N, E>) -> Result<&N, E> {
         match self.notifier.get() {
@@ -136,8 +147,9 @@ impl Bell {
     }
 }
 
-/// The bells that a stop of a runtime rings: that of its home; before it has one, those of threads that wait for its end. The list
-/// only grows, so that signal handlers can walk it.
+/// The bells that a stop of a runtime rings: that of its home; before it has one, those of threads that wait for its end. No link
+/// leaves the list, so that signal handlers can walk it; but one whose bell has gone gets another. So there are hardly more links,
+/// and descriptors of their bells, than there were threads that waited at the same time.
 #[derive(Debug)]
 pub(super) struct Bells<N = Notifier> {
     home: OnceLock<Arc<Bell<N>>>,
@@ -146,10 +158,90 @@ pub(super) struct Bells<N = Notifier> {
     embedded: AtomicUsize,
 }
 
+/// A place for a bell.
+///
+/// ```text
+///   state = how many look at the bell | TAKEN
+///
+///   any thread, signal handlers   look          RMW   one more, which doesn't look if there is TAKEN; RMW one less
+///   who has a bell to add         put_for_gone  looks, and finds it GONE; CAS from 1, itself, to TAKEN; RMW clears TAKEN
+/// ```
+///
+/// Nothing here waits for anybody: who finds others looking, or a bell that lives, goes on to the next link. A ring that passes over a
+/// new bell is no loss: the thread which puts it there looks for stops afterwards.
 #[derive(Debug)]
 struct Link<N> {
-    bell: Arc<Bell<N>>,
+    state: AtomicUsize,
+    bell: UnsafeCell<Arc<Bell<N>>>,
     next: OnceLock<Box<Link<N>>>,
+}
+
+/// The bell is being replaced.
+const TAKEN: usize = 1 << (usize::BITS - 1);
+
+// SAFETY: any thread may look at the bell, which is `Sync`, while it is counted in `state`. It is replaced, and the old one dropped, by
+// one thread at a time, that which has set TAKEN; bells are `Send`, and have no thread that must drop them. The other fields are
+// `Sync` by themselves.
+unsafe impl<N: Send + Sync> Sync for Link<N> {}
+
+impl<N: EndSleep> Link<N> {
+    fn new(bell: &Arc<Bell<N>>) -> Self {
+        Self {
+            state: AtomicUsize::new(0),
+            bell: UnsafeCell::new(bell.clone()),
+            next: OnceLock::new(),
+        }
+    }
+
+    /// Calls `f` with the bell; or not, if it is just being replaced.
+    fn look<R>(&self, f: impl FnOnce(&Arc<Bell<N>>) -> R) -> Option<R> {
+        let _looking = Looking::begin(&self.state)?;
+        // SAFETY: this thread is counted, and there was no TAKEN: nobody replaces the bell, nor drops it, until it is counted no more.
+        Some(self.bell.with(|bell| f(unsafe { &*bell })))
+    }
+
+    /// Puts the bell here, if that which is here has gone, and nobody looks at it.
+    fn put_for_gone(&self, bell: &Arc<Bell<N>>) -> bool {
+        let Some(looking) = Looking::begin(&self.state) else {
+            return false;
+        };
+        // SAFETY: as in `look`.
+        let is_gone = self.bell.with(|bell| unsafe { &*bell }.is_gone());
+        // From there on it is the same bell, since this thread is counted. Acquire: those who have looked are through with it.
+        if !is_gone || self.state.compare_exchange(1, TAKEN, Acquire, Relaxed).is_err() {
+            return false;
+        }
+        std::mem::forget(looking);
+        let bell = bell.clone();
+        // SAFETY: this thread has set TAKEN when it was the only one to look: no other touches the bell until it is cleared.
+        let gone = self
+            .bell
+            .with_mut(|place| unsafe { std::mem::replace(&mut *place, bell) });
+        // Release: who looks from here on sees the new bell. Others may have come and gone, or been counted, meanwhile.
+        self.state.fetch_and(!TAKEN, Release);
+        drop(gone);
+        true
+    }
+}
+
+/// Counts a thread that looks at the bell of a link, while it lives.
+struct Looking<'a>(&'a AtomicUsize);
+
+impl<'a> Looking<'a> {
+    /// `None` if the bell is being replaced.
+    fn begin(state: &'a AtomicUsize) -> Option<Self> {
+        // Acquire: the bell is there, as it was put.
+        let is_taken = state.fetch_add(1, Acquire) & TAKEN != 0;
+        let looking = Self(state);
+        (!is_taken).then_some(looking)
+    }
+}
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        // Release: who takes the place comes after what this thread did with the bell.
+        self.0.fetch_sub(1, Release);
+    }
 }
 
 impl<N: EndSleep> Bells<N> {
@@ -200,18 +292,18 @@ impl<N: EndSleep> Bells<N> {
         }
     }
 
-    /// Adds a bell, unless it is among them.
+    /// Adds the bell of this thread, unless it is among them.
     fn add(&self, bell: &Arc<Bell<N>>) {
+        let is_there = |link: &Link<N>| link.look(|other| Arc::ptr_eq(other, bell)) == Some(true);
+        if self.links().any(is_there) || self.links().any(|link| link.put_for_gone(bell)) {
+            return;
+        }
         let mut cursor = &self.first;
         loop {
             match cursor.get() {
-                Some(link) if Arc::ptr_eq(&link.bell, bell) => return,
                 Some(link) => cursor = &link.next,
                 None => {
-                    let link = Box::new(Link {
-                        bell: bell.clone(),
-                        next: OnceLock::new(),
-                    });
+                    let link = Box::new(Link::new(bell));
                     if cursor.set(link).is_ok() {
                         return;
                     }
@@ -220,19 +312,17 @@ impl<N: EndSleep> Bells<N> {
         }
     }
 
+    fn links(&self) -> impl Iterator<Item = &Link<N>> {
+        let first = self.first.get().map(|link| &**link);
+        std::iter::successors(first, |link| link.next.get().map(|link| &**link))
+    }
+
     /// Rings the bell of home; or else one bell after the other, until one wakes a sleeping thread, which then closes the runtime:
     /// true. Threads that were awake answer before they sleep. From any thread, and from a signal handler.
     pub(super) fn ring(&self) -> bool {
         if let Some(home) = self.home.get() {
             return home.ring();
         }
-        let mut cursor = &self.first;
-        while let Some(link) = cursor.get() {
-            if link.bell.ring() {
-                return true;
-            }
-            cursor = &link.next;
-        }
-        false
+        self.links().any(|link| link.look(|bell| bell.ring()) == Some(true))
     }
 }

@@ -78,7 +78,16 @@ impl Thread {
     fn changed(&self) {
         let heard = self.homes.borrow().len() + self.awaited.borrow().len() + self.waits.get();
         let _ = LISTENS.try_with(|listens| listens.set(heard > 1));
-        let bell = if heard == 0 { self.bell.take() } else { None };
+        if heard == 0 {
+            self.drop_bell();
+        }
+    }
+
+    fn drop_bell(&self) {
+        let bell = self.bell.take();
+        if let Some(bell) = &bell {
+            bell.go();
+        }
         drop(bell);
     }
 }
@@ -96,6 +105,7 @@ impl Drop for Thread {
             };
             home.thread_exits();
         }
+        self.drop_bell();
     }
 }
 

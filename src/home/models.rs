@@ -368,12 +368,50 @@ fn a_bell_that_nobody_answers_keeps_no_other_from_being_rung() {
     });
 }
 
+/// Bell: a thread that waits for the end of a runtime without a home ∥ one that has waited before, and goes ∥ a stop. The bell of
+/// the first comes into the place of the other's, or not; it hears the stop. Three threads, three preemptions.
+#[test]
+fn a_bell_in_the_place_of_one_that_goes_hears_a_stop() {
+    model(3, || {
+        let (inbox, bells) = outside();
+        let before = Arc::new(Bell::new());
+        bells.ring_on_stop(&before, &inbox);
+        let goes = thread::spawn(move || before.go());
+        let stop = {
+            let inbox = inbox.clone();
+            thread::spawn(move || {
+                inbox.stop(StopLevel::Request);
+            })
+        };
+        let bell = Arc::new(Bell::new());
+        bells.ring_on_stop(&bell, &inbox);
+        listen(&bell, &inbox, Stops::requested);
+        goes.join().unwrap();
+        stop.join().unwrap();
+    });
+}
+
 /// Bell: two threads that wait for the end of a runtime without a home ∥ a stop. One of them at least closes it. Three threads,
 /// three preemptions.
 #[test]
 fn the_stop_of_a_runtime_without_a_home_is_heard_by_who_waits_for_it() {
-    model(3, || {
+    a_stop_is_heard_by_one_of_two(false);
+}
+
+/// Bell: as before, and there is the place of a bell that has gone, which one of the two gets. Three threads, three preemptions.
+#[test]
+fn the_place_of_a_bell_that_has_gone_is_for_one() {
+    a_stop_is_heard_by_one_of_two(true);
+}
+
+fn a_stop_is_heard_by_one_of_two(after_another: bool) {
+    model(3, move || {
         let (inbox, bells) = outside();
+        if after_another {
+            let gone = Arc::new(Bell::new());
+            bells.ring_on_stop(&gone, &inbox);
+            gone.go();
+        }
         let closed = Arc::new(AtomicUsize::new(0));
         let both: Vec<_> = (0..2).map(|_| Arc::new(Bell::new())).collect();
         let waiters: Vec<_> = (0..2)

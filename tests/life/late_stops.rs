@@ -8,9 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use evbase::io::AsyncFd;
+use evbase::time::timeout;
 use evbase::{Builder, Cause, Report, Runtime, Terminated};
 
-use crate::support::{Tid, Wakes, poll_with, rounds_alone, tid_of, until, until_parked};
+use crate::support::{Held, Tid, Wakes, alone, held, in_seconds, poll_with, rounds_alone, tid_of, until, until_parked};
 
 #[derive(Clone, Copy)]
 enum Stop {
@@ -227,5 +228,71 @@ fn a_stop_reaches_a_home_that_waits_although_another_loop_awaits_the_end_for_lon
         until_parked(tid_of(&other));
         shutdown.request();
         assert_eq!(home.join().unwrap().cause, Cause::Requested);
+    });
+}
+
+/// One place, with its bell and that bell's descriptors, is kept for the next thread.
+#[test]
+fn threads_that_await_the_end_of_what_has_no_home_one_after_the_other_leave_nothing_behind() {
+    alone(|| {
+        let runtime = unbound();
+        let await_in_vain = |_| {
+            let end = runtime.shutdown_handle().terminated();
+            let awaits = move || {
+                let here = at_home_here();
+                let in_time = async move { timeout(Duration::from_millis(1), end).await };
+                assert!(here.block_on(in_time).unwrap().is_err());
+            };
+            thread::spawn(awaits).join().unwrap();
+        };
+        let before = held();
+        in_seconds(0..100, 10).for_each(await_in_vain);
+        // A notifier has up to two descriptors. A thread that is joined may still be listed, for a moment.
+        if let Some(before) = before {
+            let most = Held {
+                descriptors: before.descriptors + 2,
+                ..before
+            };
+            until(|| held().unwrap().threads <= most.threads);
+            let after = held().unwrap();
+            assert!(after.descriptors <= most.descriptors, "{before:?} {after:?}");
+        }
+        // The last place is taken by a thread that hears the stop.
+        let (waits, is_waiting) = mpsc::channel();
+        let end = runtime.shutdown_handle().terminated();
+        let last = thread::spawn(move || at_home_here().block_on(tell_when_pending(end, waits)).unwrap());
+        is_waiting.recv().unwrap();
+        runtime.shutdown_handle().request();
+        assert_eq!(last.join().unwrap().cause, Cause::Requested);
+    });
+}
+
+/// Each of the threads comes, waits and goes at any moment of the others: their bells take each other's places.
+#[test]
+fn a_stop_reaches_who_waits_for_what_has_no_home_while_others_come_and_go() {
+    rounds_alone(300, |round| {
+        let runtime = unbound();
+        let shutdown = runtime.shutdown_handle();
+        let come_and_go: Vec<_> = (0..3)
+            .map(|me| {
+                let end = shutdown.terminated();
+                thread::spawn(move || {
+                    let patience = Duration::from_micros((round + 17 * me) as u64 % 100);
+                    let _ = at_home_here().block_on(timeout(patience, end)).unwrap();
+                })
+            })
+            .collect();
+        if round % 2 == 0 {
+            thread::yield_now();
+        }
+        let (waits, is_waiting) = mpsc::channel();
+        let end = shutdown.terminated();
+        let stays = thread::spawn(move || at_home_here().block_on(tell_when_pending(end, waits)).unwrap());
+        is_waiting.recv().unwrap();
+        for thread in come_and_go {
+            thread.join().unwrap();
+        }
+        shutdown.request();
+        assert_eq!(stays.join().unwrap().cause, Cause::Requested);
     });
 }
