@@ -102,6 +102,11 @@ impl<N: EndSleep> Bell<N> {
         self.word.load(Relaxed) & RUNG != 0 && self.word.fetch_and(!RUNG, Acquire) & RUNG != 0
     }
 
+    /// Whether it has rung since the last answer, for a thread that has looked at the notifier and goes on sleeping if not.
+    pub(super) fn has_rung(&self) -> bool {
+        self.word.load(Relaxed) & RUNG != 0
+    }
+
     /// Its thread has no use for it any more, is awake, and will not listen to it again.
     pub(super) fn go(&self) {
         self.word.fetch_or(GONE, Relaxed);

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::bell::NAP;
+use super::bell::{Bell, NAP};
 use super::context::{self, Context, InLoop};
 use super::error::RunError;
 use super::guest::Guest;
@@ -506,7 +506,7 @@ impl Home {
         }
         let looked = match may_jump && sleep {
             false => self.look(if sleep { timeout } else { Some(Duration::ZERO) }, sleep),
-            true => self.look_and_jump(timeout),
+            true => self.look_and_jump(timeout, bell.as_deref()),
         };
         if let Some(bell) = &bell {
             bell.wake_up();
@@ -518,10 +518,10 @@ impl Home {
 
     /// With virtual time, in place of a wait: if neither the kernel nor the inbox has anything, time jumps; if there is no deadline
     /// either, home waits.
-    fn look_and_jump(&self, timeout: Option<Duration>) -> io::Result<(usize, usize)> {
+    fn look_and_jump(&self, timeout: Option<Duration>, bell: Option<&Bell>) -> io::Result<(usize, usize)> {
         match self.look(Some(Duration::ZERO), true)? {
-            // That has taken the edge of the notify fd, if something has come meanwhile.
-            (0, 0) if !self.executor.is_still_parked() => Ok((0, 0)),
+            // That has taken the edges of the notify fd and of the bell, if something has come meanwhile.
+            (0, 0) if !self.executor.is_still_parked() || bell.is_some_and(Bell::has_rung) => Ok((0, 0)),
             (0, 0) if self.jump() => self.look(Some(Duration::ZERO), false),
             (0, 0) => self.look(timeout, true),
             found => Ok(found),

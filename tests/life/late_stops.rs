@@ -3,6 +3,7 @@
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -294,5 +295,34 @@ fn a_stop_reaches_who_waits_for_what_has_no_home_while_others_come_and_go() {
         }
         shutdown.request();
         assert_eq!(stays.join().unwrap().cause, Cause::Requested);
+    });
+}
+
+/// With virtual time, a loop looks at the kernel before it sleeps: that look must not take the bell's edge away.
+#[test]
+fn a_stop_is_heard_by_the_loop_of_another_runtime_whose_time_is_virtual() {
+    rounds_alone(20_000, |round| {
+        let (runtime, other) = (at_home_here(), Builder::new().paused().build().unwrap());
+        other.block_on(async {}).unwrap();
+        let shutdown = runtime.shutdown_handle();
+        let mut end = shutdown.terminated();
+        let polled = Arc::new(AtomicBool::new(false));
+        let stops = thread::spawn({
+            let polled = polled.clone();
+            move || {
+                while !polled.load(SeqCst) {
+                    thread::yield_now();
+                }
+                (0..round % 400).for_each(|_| std::hint::spin_loop());
+                shutdown.request();
+            }
+        });
+        let ends = poll_fn(|cx| {
+            let report = pin!(&mut end).poll(cx);
+            polled.store(true, SeqCst);
+            report
+        });
+        assert_eq!(other.block_on(ends).unwrap().cause, Cause::Requested);
+        stops.join().unwrap();
     });
 }
