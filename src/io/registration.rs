@@ -176,8 +176,11 @@ impl Registration {
     ) -> Poll<io::Result<R>> {
         // Before a write has found no room, that direction isn't registered: each read of the peer would wake this side. The other
         // one is: so it is at home here, and an error says so if it can't be polled.
-        let mut waits = self.waits_for(direction);
-        let first = if waits { direction } else { Direction::Read };
+        let first = match self.waits_for(direction) {
+            true => direction,
+            false => Direction::Read,
+        };
+        let mut waits = first == direction;
         let (home, key) = match self.registered(io.as_fd(), first) {
             Ok(registered) => registered,
             Err(error) => return refused(error, cx),
