@@ -179,9 +179,9 @@ fn a_cancelled_timer_costs_one_turn_at_most_and_a_reset_one_is_seen() {
         let task = runtime.spawn_local(sleep(Duration::from_millis(10))).unwrap();
         embedded.turn().unwrap();
         task.abort();
-        let start = Instant::now();
         let mut turns = 0;
-        while start.elapsed() < Duration::from_millis(30) {
+        // For longer than the timer.
+        for _ in 0..30 {
             if is_readable(&embedded) {
                 embedded.turn().unwrap();
                 turns += 1;
