@@ -57,15 +57,15 @@ impl Direction {
 impl Ready {
     /// The flags of one direction that end a wait with that interest.
     pub(crate) fn wanted(interest: Interest, direction: Direction) -> Self {
-        let answers = |is: bool, ready: Self| (ready | Self::ERROR).when(is);
         match direction {
             Direction::Read => {
-                answers(interest.is_readable(), Self::READABLE | Self::READ_CLOSED)
-                    | answers(interest.is_priority(), Self::PRIORITY | Self::READ_CLOSED)
+                let priority = Self::PRIORITY | Self::READ_CLOSED | Self::ERROR;
+                direction.wanted().when(interest.is_readable())
+                    | priority.when(interest.is_priority())
                     // Both directions have it: who waits for writing gets it there.
-                    | answers(interest.is_error() && !interest.is_writable(), Self::EMPTY)
+                    | Self::ERROR.when(interest.is_error() && !interest.is_writable())
             }
-            Direction::Write => answers(interest.is_writable(), Self::WRITABLE | Self::WRITE_CLOSED),
+            Direction::Write => direction.wanted().when(interest.is_writable()),
         }
     }
 }

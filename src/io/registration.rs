@@ -83,29 +83,21 @@ impl Registration {
         }
     }
 
-    /// The home of the current context, and the descriptor's key there, if it is registered. An error if there is no home, or the
-    /// descriptor is registered with another one.
+    /// The home of the current context, and the descriptor's key there, registered for the direction. An error if there is no home, or
+    /// the descriptor is registered with another one.
     #[inline(always)]
-    fn at_home(&self) -> io::Result<(Rc<Home>, Option<Key>)> {
+    fn registered(&self, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<(Rc<Home>, Key)> {
         let Some(home) = context::current() else {
             return Err(no_home());
         };
-        match self.source() {
-            Some(source) if !source.is_at(&home) => Err(wrong_home(&source.owner)),
-            source => Ok((home, source.map(|source| source.key))),
-        }
+        let key = match self.source() {
+            Some(source) if source.is_at(&home) && self.waits_for(direction) => source.key,
+            _ => self.register(&home, fd, direction)?,
+        };
+        Ok((home, key))
     }
 
-    /// Registers the descriptor for the direction, unless it is; `key` is its key, if it is registered.
-    #[inline]
-    fn watch(&self, home: &Home, key: Option<Key>, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<Key> {
-        match key {
-            Some(key) if self.waits_for(direction) => Ok(key),
-            _ => self.register(home, fd, direction),
-        }
-    }
-
-    /// As `watch`, for a descriptor that was not registered, or not for the direction. (A loop on another thread may have been faster.)
+    /// Registers a descriptor that was not, or not for the direction. An error if it is another home's.
     #[cold]
     fn register(&self, home: &Home, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<Key> {
         let wanted = bit(direction);
@@ -132,14 +124,6 @@ impl Registration {
             self.interest.store(bits | wanted, Relaxed);
         }
         Ok(source.key)
-    }
-
-    /// Home and the descriptor's key there, registered for the direction.
-    #[inline(always)]
-    fn registered(&self, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<(Rc<Home>, Key)> {
-        let (home, key) = self.at_home()?;
-        let key = self.watch(&home, key, fd, direction)?;
-        Ok((home, key))
     }
 
     /// The readiness of the descriptor, if it has one of the `wanted` flags. Else Pending: the next event wakes the waiter.

@@ -41,11 +41,8 @@ impl Command {
     /// See [`std::process::Command::new`].
     pub fn new<S: AsRef<OsStr>>(program: S) -> Self {
         Self {
-            std: std::process::Command::new(program),
             stdin: false,
-            stdout: false,
-            stderr: false,
-            kill_on_drop: false,
+            ..std::process::Command::new(program).into()
         }
     }
 

@@ -2,15 +2,13 @@
 //! bytes, urgent ones, or the end.
 #![cfg(target_os = "linux")]
 
-use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
+use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::pin;
 use std::thread;
 
 use evbase::Builder;
-use evbase::io::Interest;
 use evbase::net::UnixStream;
 use futures::io::{AsyncReadExt, AsyncWriteExt};
 use socket2::SockRef;
@@ -197,13 +195,7 @@ fn urgent_bytes_that_were_taken_hide_nothing_behind_them() {
         peer.write_all(b"abc").unwrap();
         SockRef::from(&peer).send_out_of_band(b"!").unwrap();
         peer.write_all(b"def").unwrap();
-        assert!(stream.ready(Interest::PRIORITY).await.unwrap().is_priority());
-        let mut urgent = [MaybeUninit::uninit(); 1];
-        let take = || SockRef::from(&stream).recv_out_of_band(&mut urgent);
-        assert_eq!(stream.try_io(Interest::PRIORITY, take).unwrap(), 1);
-        // There is no more of it: then its readiness is gone.
-        let none = stream.try_io(Interest::PRIORITY, || Err::<(), _>(ErrorKind::WouldBlock.into()));
-        assert_eq!(none.unwrap_err().kind(), ErrorKind::WouldBlock);
+        take_urgent!(stream);
         assert_eq!(read_all(&stream, 6, false).await, b"abcdef");
     });
 }

@@ -2,7 +2,6 @@
 //! short read ever hides what came behind it.
 
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::pin::pin;
@@ -15,7 +14,6 @@ use evbase::time::timeout;
 use evbase::{Builder, Runtime};
 use futures::StreamExt;
 use futures::io::{AsyncReadExt, AsyncWriteExt};
-use socket2::SockRef;
 
 use crate::block_on;
 use crate::support::{Random, alone, poll_here, until, watchdog};
@@ -729,13 +727,7 @@ fn urgent_data_that_was_taken_hides_nothing_behind_it() {
         peer.write_all(b"abc").unwrap();
         send_urgent(&peer, b'!');
         peer.write_all(b"def").unwrap();
-        assert!(stream.ready(Interest::PRIORITY).await.unwrap().is_priority());
-        let mut urgent = [MaybeUninit::uninit(); 1];
-        let take = || SockRef::from(&stream).recv_out_of_band(&mut urgent);
-        assert_eq!(stream.try_io(Interest::PRIORITY, take).unwrap(), 1);
-        // There is no more of it: then its readiness is gone.
-        let none = stream.try_io(Interest::PRIORITY, || Err::<(), _>(ErrorKind::WouldBlock.into()));
-        assert_eq!(none.unwrap_err().kind(), ErrorKind::WouldBlock);
+        take_urgent!(stream);
         let (mut received, mut buffer) = (Vec::new(), [0; 100]);
         while received.len() < 6 {
             let n = stream.read(&mut buffer).await.unwrap();

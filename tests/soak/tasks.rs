@@ -113,17 +113,24 @@ pub(crate) async fn echo<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, mut 
 pub(crate) fn message(len: usize) -> Vec<u8> {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let number = LAST.fetch_add(1, SeqCst) + 1;
-    let words = (0..len as u64).step_by(8).map(|at| (number << 16 | at).to_be_bytes());
+    let words = (0..len as u64).step_by(8).map(|at| (at << 48 | number).to_le_bytes());
     words.flatten().take(len).collect()
 }
 
 pub(crate) fn came_back(message: &[u8], answer: &[u8]) {
-    if let Some(at) = message.iter().zip(answer).position(|(sent, came)| sent != came) {
+    if message != answer {
+        let at = message
+            .iter()
+            .zip(answer)
+            .take_while(|(sent, came)| sent == came)
+            .count();
         let words = |bytes: &[u8]| -> Vec<String> {
             let from = at.saturating_sub(8) / 8 * 8;
             let words = bytes[from..].chunks_exact(8).take(6);
-            let words = words.map(|word| u64::from_be_bytes(word.try_into().expect("eight bytes")));
-            words.map(|word| format!("{}@{}", word >> 16, word & 0xffff)).collect()
+            let words = words.map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes")));
+            words
+                .map(|word| format!("{}@{}", word & 0xffff_ffff_ffff, word >> 48))
+                .collect()
         };
         violation(&format!(
             "an echo of {} bytes is another at {at}: {:?}, and was sent as {:?}",
