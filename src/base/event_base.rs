@@ -22,7 +22,7 @@ use super::fork::{self, Birth};
 use super::histogram::Buckets;
 use super::interest::{Event, Interest, Mode};
 use super::notify::Notifier;
-use super::precision::{Grid, Until, slack_matters};
+use super::precision::{Bound, Grid, Until, slack_matters};
 use super::sources::{Key, Source, Sources};
 use super::sys::{self, ALARM, Backend, Descriptor, NOTIFY, Queue, Watch};
 use super::timers::{TimerKey, Wheel};
@@ -379,15 +379,20 @@ impl<S, T> EventBase<S, T> {
         self.timers.arm(deadline, Grid::EXACT, payload)
     }
 
-    /// How far away a deadline is.
-    pub(crate) fn until(&self, deadline: Instant) -> Until {
-        Until::new(&self.clock, deadline)
+    /// Whether a deadline has come.
+    pub(crate) fn has_come(&self, deadline: Instant) -> bool {
+        Until::new(&self.clock, deadline).has_come(&self.clock)
     }
 
-    /// As `arm`, but by the rule of `precision.rs`, with that bound instead of the usual one: the timer may come later, in
-    /// order to share a wake-up. A turn that ends anyway takes it along.
-    pub(crate) fn arm_until(&mut self, until: Until, bound: Option<Duration>, payload: T) -> TimerKey {
-        self.timers.arm(until.deadline(), until.grid(bound), payload)
+    /// As `arm`, unless the deadline has come. By the rule of `precision.rs`, with that bound: the timer may come later, in order to
+    /// share a wake-up. A turn that ends anyway takes it along.
+    #[inline]
+    pub(crate) fn arm_late(&mut self, deadline: Instant, bound: Bound, payload: T) -> Result<TimerKey, T> {
+        let until = Until::new(&self.clock, deadline);
+        if until.has_come(&self.clock) {
+            return Err(payload);
+        }
+        Ok(self.timers.arm(until.deadline(), until.grid(bound), payload))
     }
 
     /// Moves a timer to another deadline, earlier or later. `false` if it has fired or was disarmed.
@@ -410,8 +415,9 @@ impl<S, T> EventBase<S, T> {
         self.timers.reset(key, deadline, Grid::EXACT)
     }
 
-    /// As `reset`; for the bound, see `arm_until`.
-    pub(crate) fn reset_until(&mut self, key: TimerKey, until: Until, bound: Option<Duration>) -> bool {
+    /// As `reset`; for the bound, see `arm_late`.
+    pub(crate) fn reset_late(&mut self, key: TimerKey, deadline: Instant, bound: Bound) -> bool {
+        let until = Until::new(&self.clock, deadline);
         self.timers.reset(key, until.deadline(), until.grid(bound))
     }
 

@@ -81,7 +81,7 @@ pub(crate) use self::histogram::Buckets;
 pub use self::histogram::Histogram;
 pub use self::interest::{Event, Interest, Mode};
 pub use self::notify::Notifier;
-pub(crate) use self::precision::{ExactThread, Until, with_own_slack};
+pub(crate) use self::precision::{Bound, ExactThread, with_own_slack};
 pub use self::sources::Key;
 pub use self::sys::Backend;
 pub(crate) use self::sys::Descriptor;

@@ -65,19 +65,34 @@ impl Grid {
     }
 }
 
-/// The rule, for a timer that is so many nanoseconds away by the coarse clock; `bound` instead of the usual one.
-fn grid(left: u64, bound: Option<Duration>) -> Grid {
+/// How late a timer may be, at most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bound {
+    nanoseconds: u64,
+}
+
+impl Bound {
+    pub(crate) const USUAL: Bound = Bound { nanoseconds: MOST_LATE };
+
+    pub(crate) fn new(bound: Duration) -> Bound {
+        Bound {
+            nanoseconds: u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// The rule, for a timer that is so many nanoseconds away by the coarse clock.
+fn grid(left: u64, bound: Bound) -> Grid {
     let length = left.saturating_sub(COARSE);
     if length < LEAST_LENGTH {
         return Grid::EXACT;
     }
-    let bound = bound.map_or(MOST_LATE, |bound| u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX));
-    Grid::up_to((length / SHARE).min(bound))
+    Grid::up_to((length / SHARE).min(bound.nanoseconds))
 }
 
-/// A deadline, and how far away it is: made by a base for its own use.
+/// A deadline, and how far away it is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Until {
+pub(super) struct Until {
     /// On the base's clock.
     deadline: u64,
     /// In nanoseconds, by the coarse clock: some milliseconds may have passed already.
@@ -98,14 +113,14 @@ impl Until {
     }
 
     /// How exact a timer for it has to be.
-    pub(super) fn grid(self, bound: Option<Duration>) -> Grid {
+    pub(super) fn grid(self, bound: Bound) -> Grid {
         grid(self.left, bound)
     }
 
-    /// Whether the deadline may have come. If the coarse clock is so far behind that it has come in spite of a `false`,
-    /// a timer armed for it fires in the next turn.
-    pub(crate) fn is_near(self) -> bool {
-        self.left < 2 * COARSE
+    /// Whether the deadline has come. If the coarse clock is so far behind that it has come in spite of a `false`, a timer armed for
+    /// it fires in the next turn.
+    pub(super) fn has_come(self, clock: &Clock) -> bool {
+        self.left < 2 * COARSE && clock.now() >= self.deadline
     }
 }
 
@@ -279,7 +294,7 @@ mod tests {
     fn a_short_timer_is_exact_and_a_long_one_late_by_a_part_of_its_length_or_less_than_a_millisecond() {
         for left in [0, 1, 200_000, 20_000_000, 31_999_999] {
             for behind in [0, 4_000_000, COARSE] {
-                assert_eq!(grid(left + behind, None), Grid::EXACT, "{left}");
+                assert_eq!(grid(left + behind, Bound::USUAL), Grid::EXACT, "{left}");
             }
         }
         for length in [
@@ -292,20 +307,20 @@ mod tests {
             u64::MAX / 2,
         ] {
             for behind in [0, 4_000_000, COARSE] {
-                let late = step(grid(length + behind, None));
+                let late = step(grid(length + behind, Bound::USUAL));
                 assert!(late <= length / 128 && late <= 900_000, "{length}: {late}");
             }
             assert!(
-                step(grid(length + COARSE, None)) > 130_000,
+                step(grid(length + COARSE, Bound::USUAL)) > 130_000,
                 "{length}: they share a wake-up"
             );
         }
-        assert_eq!(step(grid(u64::MAX, None)), 900_000);
+        assert_eq!(step(grid(u64::MAX, Bound::USUAL)), 900_000);
     }
 
     #[test]
     fn a_bound_takes_the_place_of_the_usual_one_and_zero_makes_every_timer_exact() {
-        let grid_within = |left, bound| grid(left, Some(Duration::from_nanos(bound)));
+        let grid_within = |left, bound| grid(left, Bound::new(Duration::from_nanos(bound)));
         for left in [0, 50_000_000, 3_600_000_000_000, u64::MAX] {
             assert_eq!(grid_within(left, 0), Grid::EXACT);
             assert_eq!(grid_within(left, 1), Grid::EXACT);
@@ -316,7 +331,7 @@ mod tests {
         // A wide bound still leaves short timers exact, and takes no more than the 128th of any.
         assert_eq!(grid_within(30_000_000, u64::MAX), Grid::EXACT);
         assert!(step(grid_within(1_000_000_000, u64::MAX)) <= 1_000_000_000 / 128);
-        assert!(step(grid(u64::MAX, Some(Duration::MAX))) <= u64::MAX / 128);
+        assert!(step(grid(u64::MAX, Bound::new(Duration::MAX))) <= u64::MAX / 128);
     }
 
     #[test]
@@ -366,8 +381,8 @@ mod tests {
     fn a_hundred_thousand_timers_of_a_second_share_some_thousand_wake_ups() {
         let mut points: Vec<u64> = (0..100_000)
             .map(|n| n * 10_000)
-            .filter(|deadline| grid(deadline + COARSE, None) != Grid::EXACT)
-            .map(|deadline| grid(deadline + COARSE, None).round_up(deadline))
+            .filter(|deadline| grid(deadline + COARSE, Bound::USUAL) != Grid::EXACT)
+            .map(|deadline| grid(deadline + COARSE, Bound::USUAL).round_up(deadline))
             .collect();
         assert_eq!(points.len(), 100_000 - 3_200);
         points.sort_unstable();

@@ -6,7 +6,8 @@
 //! free, and which chunks have room: one word of these for four thousand values.
 //!
 //! Invariants:
-//! * Bit `n` of `room` says whether chunk `n` has a free slot. A chunk that was freed has room, but no memory.
+//! * If chunk `n` has a free slot, or is `lowest`, bit `n` of `room` is set; of one that is full it is cleared when that is found. A
+//!   chunk that was freed has room, but no memory.
 //! * No chunk below `lowest` has room.
 //! * `spare` is the only empty chunk that has memory, if there is one.
 //!
@@ -33,9 +34,15 @@ impl<T> Chunk<T> {
         free: Self::EMPTY,
     };
 
-    #[cold]
-    fn allocate(&mut self) -> &mut [Option<T>; CHUNK] {
-        self.values.insert(Box::new([const { None }; CHUNK]))
+    /// Neither full nor empty.
+    fn is_partly_free(&self) -> bool {
+        self.free != 0 && self.free != Self::EMPTY
+    }
+
+    fn allocate(&mut self) {
+        if self.values.is_none() {
+            self.values = Some(Box::new([const { None }; CHUNK]));
+        }
     }
 }
 
@@ -85,24 +92,27 @@ impl<T> Slab<T> {
 
     #[inline]
     pub(super) fn insert(&mut self, value: T) -> u32 {
-        let number = self.chunk_with_room();
-        let chunk = &mut self.chunks[number];
-        if self.spare == Some(number) {
-            self.spare = None;
-        }
+        let (number, chunk) = match self.chunks.get_mut(self.lowest) {
+            Some(chunk) if chunk.is_partly_free() => (self.lowest, chunk),
+            _ => self.next_chunk(),
+        };
         let slot = chunk.free.trailing_zeros() as usize % CHUNK;
         chunk.free &= chunk.free - 1;
-        let values = match &mut chunk.values {
-            Some(values) => &mut **values,
-            None => chunk.allocate(),
-        };
+        let values = chunk.values.as_mut().expect("a chunk in use has memory");
         // There is none that it would replace: so the compiler need not drop one.
         std::mem::forget(values[slot].replace(value));
-        if chunk.free == 0 {
-            self.room[number / CHUNK] &= !(1 << (number % CHUNK));
-        }
         self.len += 1;
         join(number, slot)
+    }
+
+    /// The chunk for the next value, if that is another one than `lowest`, or is empty.
+    #[inline(never)]
+    fn next_chunk(&mut self) -> (usize, &mut Chunk<T>) {
+        let number = self.chunk_with_room();
+        self.spare.take_if(|spare| *spare == number);
+        let chunk = &mut self.chunks[number];
+        chunk.allocate();
+        (number, chunk)
     }
 
     #[inline]
@@ -116,19 +126,21 @@ impl<T> Slab<T> {
         let (number, slot) = split(index);
         let chunk = self.chunks.get_mut(number)?;
         let value = chunk.values.as_mut()?[slot].take_if(|value| is_meant(value))?;
-        if chunk.free == 0 {
-            self.room[number / CHUNK] |= 1 << (number % CHUNK);
-            self.lowest = self.lowest.min(number);
-        }
+        let was_full = chunk.free == 0;
         chunk.free |= 1 << slot;
         self.len -= 1;
-        if chunk.free == Chunk::<T>::EMPTY {
-            match self.spare {
-                None => self.spare = Some(number),
-                Some(other) => self.free_higher(number, other),
-            }
+        if was_full && number != self.lowest {
+            self.has_room(number);
+        } else if chunk.free == Chunk::<T>::EMPTY {
+            self.emptied(number);
         }
         Some(value)
+    }
+
+    /// A chunk that was full, and is not the lowest with room, isn't full any more.
+    fn has_room(&mut self, number: usize) {
+        self.room[number / CHUNK] |= 1 << (number % CHUNK);
+        self.lowest = self.lowest.min(number);
     }
 
     /// All values, with their numbers.
@@ -162,11 +174,16 @@ impl<T> Slab<T> {
 
     #[cold]
     fn find_room(&mut self) -> usize {
-        let mut words = self.room.iter().enumerate().skip(self.lowest / CHUNK);
-        self.lowest = match words.find(|(_, word)| **word != 0) {
-            Some((at, word)) => at * CHUNK + word.trailing_zeros() as usize,
-            None => self.add_chunk(),
-        };
+        for (at, word) in self.room.iter_mut().enumerate().skip(self.lowest / CHUNK) {
+            while *word != 0 {
+                self.lowest = at * CHUNK + word.trailing_zeros() as usize;
+                if self.chunks[self.lowest].free != 0 {
+                    return self.lowest;
+                }
+                *word &= *word - 1;
+            }
+        }
+        self.lowest = self.add_chunk();
         self.lowest
     }
 
@@ -180,11 +197,14 @@ impl<T> Slab<T> {
         number
     }
 
-    /// Frees the higher one of two chunks that are empty, and keeps the other.
+    /// A chunk has become empty: if there is another such one, the higher one of the two is freed.
     #[cold]
-    fn free_higher(&mut self, one: usize, other: usize) {
-        self.spare = Some(one.min(other));
-        self.chunks[one.max(other)] = Chunk::NEW;
+    fn emptied(&mut self, number: usize) {
+        let Some(other) = self.spare.replace(number) else {
+            return;
+        };
+        self.spare = Some(number.min(other));
+        self.chunks[number.max(other)] = Chunk::NEW;
         while self.chunks.last().is_some_and(|chunk| chunk.values.is_none()) {
             self.chunks.pop();
             let number = self.chunks.len();
@@ -238,7 +258,7 @@ mod tests {
                 .filter(|(_, value)| value.is_some())
                 .fold(0, |bits, (slot, _)| bits | 1 << slot);
             assert_eq!(chunk.free, !used);
-            assert_eq!(slab.room[number / 64] >> (number % 64) & 1 == 1, chunk.free != 0);
+            assert!(chunk.free == 0 || slab.room[number / 64] >> (number % 64) & 1 == 1);
             if used == 0 && chunk.values.is_some() {
                 empty_with_memory.push(number);
             }

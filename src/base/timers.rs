@@ -47,8 +47,25 @@ use crate::random::Random;
 /// base that it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerKey {
-    index: u32,
-    stamp: u32,
+    /// The node's index below, the arming's stamp above: one word, since a timer is often disarmed while the stores are still on
+    /// their way to the cache, where a load of two of them would wait.
+    bits: u64,
+}
+
+impl TimerKey {
+    fn new(index: u32, stamp: u32) -> TimerKey {
+        TimerKey {
+            bits: u64::from(stamp) << 32 | u64::from(index),
+        }
+    }
+
+    fn index(self) -> u32 {
+        self.bits as u32
+    }
+
+    fn stamp(self) -> u32 {
+        (self.bits >> 32) as u32
+    }
 }
 
 const TICK_BITS: u32 = 10;
@@ -162,18 +179,22 @@ impl<T> Wheel<T> {
             payload,
         });
         self.lead(index, head, slot, deadline, grid);
-        TimerKey { index, stamp }
+        TimerKey::new(index, stamp)
     }
 
     /// Moves a timer to another deadline. `false`: it has gone.
     pub(super) fn reset(&mut self, key: TimerKey, deadline: u64, grid: Grid) -> bool {
-        let Some(node) = self.nodes.get(key.index).filter(|node| node.timer.stamp == key.stamp) else {
+        let Some(node) = self
+            .nodes
+            .get(key.index())
+            .filter(|node| node.timer.stamp == key.stamp())
+        else {
             return false;
         };
         let timer = node.timer;
         self.unlink(timer);
         self.link(
-            key.index,
+            key.index(),
             Timer {
                 deadline,
                 grid,
@@ -185,21 +206,26 @@ impl<T> Wheel<T> {
 
     /// Takes a timer out. `None`: it has gone.
     pub(super) fn disarm(&mut self, key: TimerKey) -> Option<T> {
-        let node = self.nodes.remove_if(key.index, |node| node.timer.stamp == key.stamp)?;
+        let node = self
+            .nodes
+            .remove_if(key.index(), |node| node.timer.stamp == key.stamp())?;
         self.unlink(node.timer);
         Some(node.payload)
     }
 
     pub(super) fn get(&self, key: TimerKey) -> Option<&T> {
-        let node = self.nodes.get(key.index).filter(|node| node.timer.stamp == key.stamp)?;
+        let node = self
+            .nodes
+            .get(key.index())
+            .filter(|node| node.timer.stamp == key.stamp())?;
         Some(&node.payload)
     }
 
     pub(super) fn get_mut(&mut self, key: TimerKey) -> Option<&mut T> {
         let node = self
             .nodes
-            .get_mut(key.index)
-            .filter(|node| node.timer.stamp == key.stamp)?;
+            .get_mut(key.index())
+            .filter(|node| node.timer.stamp == key.stamp())?;
         Some(&mut node.payload)
     }
 
@@ -276,7 +302,7 @@ impl<T> Wheel<T> {
             if self.is_due(&due) {
                 let (deadline, _, index, stamp) = due;
                 let node = self.nodes.remove(index);
-                return node.map(|node| (deadline, TimerKey { index, stamp }, node.payload));
+                return node.map(|node| (deadline, TimerKey::new(index, stamp), node.payload));
             }
         }
         self.expired.shrink_to(KEEP);
@@ -432,7 +458,7 @@ impl<T> Wheel<T> {
     }
 
     /// Takes a node out of its slot. One that is due just leaves its entry in `expired` behind.
-    #[inline]
+    #[inline(always)]
     fn unlink(&mut self, timer: Timer) {
         let slot = usize::from(timer.slot);
         if timer.slot == EXPIRED {

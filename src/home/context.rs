@@ -398,23 +398,6 @@ pub(crate) fn find(condition: impl FnMut(&&Rc<Home>) -> bool) -> Option<Rc<Home>
     found.ok().flatten()
 }
 
-/// Calls `f` with the innermost context's home, if that is the runtime's, and else gives the runtime back. It counts no reference:
-/// `f` must not enter or leave a context, nor run user code, which might.
-#[inline]
-pub(super) fn at_innermost<R>(owner: Arc<Shared>, f: impl FnOnce(&Home, Arc<Shared>) -> R) -> Result<R, Arc<Shared>> {
-    let mut owner = Some(owner);
-    let result = CONTEXTS.try_with(|stack| {
-        let contexts = stack.borrow();
-        let (_, home) = contexts.last()?;
-        Some(f(home, owner.take_if(|owner| Arc::ptr_eq(owner, home.shared()))?))
-    });
-    match (result, owner) {
-        (Ok(Some(result)), _) => Ok(result),
-        (_, Some(owner)) => Err(owner),
-        (_, None) => unreachable!("evbase: `f` was not called"),
-    }
-}
-
 /// The innermost context's home.
 #[inline]
 pub(crate) fn current() -> Option<Rc<Home>> {

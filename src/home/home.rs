@@ -24,7 +24,7 @@ use super::hooks::Hooks;
 use super::readiness::{Base, Readiness};
 use super::report::Report;
 use super::shared::Shared;
-use crate::base::{Descriptor, ExactThread, Fired};
+use crate::base::{Bound, Descriptor, ExactThread, Fired};
 use crate::executor::{Executor, Root, Stops, Watch, catch_panic, is_task_waker};
 use crate::observe::Watched;
 use crate::random::Random;
@@ -46,6 +46,8 @@ pub(crate) struct Home {
     woken: RefCell<Vec<Waker>>,
     /// Takes the thread's timer slack away: made by a loop that waits for a timer, and gone when that loop ends.
     exact: Cell<Option<ExactThread>>,
+    /// How late a timer may be, if it is long.
+    pub(super) timer_bound: Bound,
     /// A reference to the shared half, for the next timer to hold: it takes one when it is armed at home, and gives it back when it is
     /// disarmed there. Cheaper than two atomic operations on the reference count.
     pub(super) owner: Cell<Option<Arc<Shared>>>,
@@ -191,6 +193,12 @@ impl Home {
             driven: Cell::new(false),
             woken: RefCell::default(),
             exact: Cell::new(None),
+            timer_bound: match (shared.settings.paused, shared.settings.timer_slack) {
+                // Virtual time is exact.
+                (true, _) => Bound::new(Duration::ZERO),
+                (false, Some(slack)) => Bound::new(slack),
+                (false, None) => Bound::USUAL,
+            },
             owner: Cell::default(),
             hears_bell: Cell::new(false),
             guest: Guest::default(),

@@ -53,4 +53,4 @@ pub(crate) use remote_timer::RemoteTimer;
 pub use report::{Cause, Report};
 pub(crate) use shared::{Settings, Shared};
 pub(crate) use standing::Standing;
-pub(crate) use timers::disarm;
+pub(crate) use timers::{NotArmed, disarm};

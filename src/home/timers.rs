@@ -2,40 +2,50 @@
 
 use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::context;
 use super::home::Home;
 use super::shared::Shared;
-use crate::base::{TimerKey, Until};
+use crate::base::TimerKey;
+
+/// Why no timer was armed.
+pub(crate) enum NotArmed {
+    /// Its deadline has come.
+    Due,
+    /// The runtime is closing, or closed.
+    Closing,
+}
 
 impl Home {
-    /// How far away a deadline is; `None` when the base is gone.
-    pub(crate) fn until(&self, deadline: Instant) -> Option<Until> {
-        self.base().as_ref().map(|base| base.until(deadline))
-    }
-
-    /// How late a timer may be, if not as late as by the usual rule. Virtual time is exact.
-    fn timer_bound(&self) -> Option<Duration> {
-        let settings = &self.shared().settings;
-        match settings.paused {
-            false => settings.timer_slack,
-            true => Some(Duration::ZERO),
+    /// Whether a deadline has come.
+    pub(crate) fn has_come(&self, deadline: Instant) -> bool {
+        match &*self.base() {
+            Some(base) => base.has_come(deadline),
+            None => Instant::now() >= deadline,
         }
     }
 
-    /// Arms a timer that wakes `cx`'s waker; `None` when the runtime is closing or closed.
-    pub(crate) fn arm(&self, until: Until, cx: &Context<'_>) -> Option<TimerKey> {
+    /// Arms a timer that wakes `cx`'s waker.
+    #[inline]
+    pub(crate) fn arm(&self, deadline: Instant, cx: &Context<'_>) -> Result<TimerKey, NotArmed> {
         if !self.is_open() {
-            return None;
+            return Err(match self.has_come(deadline) {
+                true => NotArmed::Due,
+                false => NotArmed::Closing,
+            });
         }
         let waker = cx.waker().clone();
-        self.executor().rouse();
         let armed = match &mut *self.base() {
-            Some(base) => Ok(base.arm_until(until, self.timer_bound(), waker)),
-            None => Err(waker),
+            Some(base) => base
+                .arm_late(deadline, self.timer_bound, waker)
+                .map_err(|waker| (NotArmed::Due, waker)),
+            None => Err((NotArmed::Closing, waker)),
         };
-        armed.ok()
+        // The waker is dropped after the borrow.
+        let key = armed.map_err(|(why, _)| why)?;
+        self.executor().rouse();
+        Ok(key)
     }
 
     /// Whether a timer that was not disarmed has fired. False when the runtime is closing or closed.
@@ -61,15 +71,13 @@ impl Home {
     /// Moves a timer. False: it has fired, or was disarmed.
     pub(crate) fn reset(&self, key: TimerKey, deadline: Instant) -> bool {
         self.executor().rouse();
-        let bound = self.timer_bound();
-        self.base().as_mut().is_some_and(|base| {
-            let until = base.until(deadline);
-            base.reset_until(key, until, bound)
-        })
+        let mut base = self.base();
+        base.as_mut()
+            .is_some_and(|base| base.reset_late(key, deadline, self.timer_bound))
     }
 
     /// Disarms a timer, if it is still armed. The caller drops its waker, which may be user code.
-    #[inline]
+    #[inline(always)]
     fn disarm(&self, key: TimerKey) -> Option<Waker> {
         self.base().as_mut().and_then(|base| base.disarm(key))
     }
@@ -87,14 +95,14 @@ impl Home {
 }
 
 /// Disarms a timer, if it is still armed: at once if this is its home, else by a message.
-#[inline]
+#[inline(always)]
 pub(crate) fn disarm(owner: Arc<Shared>, key: TimerKey) {
-    let disarmed = context::at_innermost(owner, |home, owner| {
-        home.give_back(owner);
-        home.disarm(key)
-    });
-    match disarmed {
-        Ok(waker) => drop(waker),
-        Err(owner) => owner.at_home(move |home| drop(home.disarm(key))),
+    match context::current() {
+        Some(home) if Arc::ptr_eq(home.shared(), &owner) => {
+            let waker = home.disarm(key);
+            home.give_back(owner);
+            drop(waker);
+        }
+        _ => owner.at_home(move |home| drop(home.disarm(key))),
     }
 }

@@ -35,5 +35,5 @@ pub use crate::home::{Hold, hold, now};
 
 /// `start + duration`, or as far ahead as any wait goes where `Instant` can't hold that.
 fn after(start: Instant, duration: Duration) -> Instant {
-    start.checked_add(duration).unwrap_or(start + FOREVER)
+    start.checked_add(duration).unwrap_or_else(|| start + FOREVER)
 }

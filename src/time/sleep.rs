@@ -1,14 +1,15 @@
 //! A future that is ready at a point in time.
 
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::after;
-use crate::base::{TimerKey, Until};
-use crate::home::{Home, RemoteTimer, Shared, context, coop, disarm, now};
+use crate::base::TimerKey;
+use crate::home::{Home, NotArmed, RemoteTimer, Shared, context, coop, disarm, now};
 
 /// Sleeps for a duration, counted from this call.
 ///
@@ -97,13 +98,14 @@ impl Timer {
     }
 
     fn take(&mut self) -> Self {
-        std::mem::replace(self, Self::NONE)
+        mem::replace(self, Self::NONE)
     }
 
     #[inline]
     fn disarm(&mut self) {
-        if !matches!(self, Self::Remote(None)) {
-            self.disarm_one();
+        match self.take() {
+            Self::Remote(None) => {}
+            timer => timer.end(),
         }
     }
 
@@ -118,8 +120,8 @@ impl Timer {
         }
     }
 
-    fn disarm_one(&mut self) {
-        match self.take() {
+    fn end(self) {
+        match self {
             Self::Local { owner, key } => disarm(owner, key),
             Self::Remote(Some(timer)) => disarm(timer.owner().clone(), timer.key()),
             Self::Remote(None) => {}
@@ -195,32 +197,51 @@ impl Sleep {
                  block_on or in a task"
             );
         };
-        let mut key = self.timer.at(&home);
+        match self.timer {
+            Timer::Remote(None) => self.arm(&home, cx),
+            _ => self.poll_armed(&home, cx),
+        }
+    }
+
+    /// A poll of a sleep that has no timer.
+    #[inline]
+    fn arm(&mut self, home: &Home, cx: &Context<'_>) -> Poll<()> {
+        let key = match home.arm(self.deadline, cx) {
+            Ok(key) => key,
+            Err(NotArmed::Due) => return Poll::Ready(()),
+            Err(NotArmed::Closing) => {
+                panic!("evbase: a Sleep was polled while its runtime closes, where it would never be ready")
+            }
+        };
+        let armed = Timer::Local {
+            owner: home.owner(),
+            key,
+        };
+        // There was none: so the compiler need not drop one.
+        mem::forget(mem::replace(&mut self.timer, armed));
+        Poll::Pending
+    }
+
+    /// A poll of a sleep that has a timer, which may have fired, or may be that of another loop.
+    fn poll_armed(&mut self, home: &Home, cx: &Context<'_>) -> Poll<()> {
+        let key = self.timer.at(home);
         if key.is_some_and(|key| home.has_fired(key)) {
-            key = None;
-            let for_the_last_deadline = self.timer.forget(&home);
+            let for_the_last_deadline = self.timer.forget(home);
             // The base has read the clock: no need to do so here.
             if for_the_last_deadline || self.is_elapsed() {
                 return Poll::Ready(());
             }
+            return self.arm(home, cx);
         }
-        let until = home.until(self.deadline);
-        if until.is_none_or(Until::is_near) && self.is_elapsed() {
+        if home.has_come(self.deadline) {
             self.timer.disarm();
             return Poll::Ready(());
         }
-        match key {
-            Some(key) if home.rearm_waker(key, cx) => return Poll::Pending,
-            _ => self.timer.disarm(),
+        if key.is_some_and(|key| home.rearm_waker(key, cx)) {
+            return Poll::Pending;
         }
-        let Some(key) = until.and_then(|until| home.arm(until, cx)) else {
-            panic!("evbase: a Sleep was polled while its runtime closes, where it would never be ready");
-        };
-        self.timer = Timer::Local {
-            owner: home.owner(),
-            key,
-        };
-        Poll::Pending
+        self.timer.disarm();
+        self.arm(home, cx)
     }
 }
 

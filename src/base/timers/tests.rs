@@ -154,7 +154,7 @@ fn a_stale_key_finds_nothing() {
     let fired = wheel.arm(2, Grid::EXACT, "fired");
     assert_eq!(fire(&mut wheel, 2), ["fired"]);
     let tenant = wheel.arm(3, Grid::EXACT, "tenant");
-    assert_eq!((disarmed.index, fired.index), (tenant.index, tenant.index));
+    assert_eq!((disarmed.index(), fired.index()), (tenant.index(), tenant.index()));
     for stale in [disarmed, fired] {
         assert!(wheel.get(stale).is_none() && wheel.get_mut(stale).is_none());
         assert!(!wheel.reset(stale, 9, Grid::EXACT) && wheel.disarm(stale).is_none());
@@ -183,7 +183,7 @@ fn one_timer_after_the_other_is_kept_at_one_place() {
     let mut wheel = Wheel::new();
     for round in 0..1000 {
         let key = wheel.arm(round, Grid::EXACT, ());
-        assert_eq!(key.index, 0);
+        assert_eq!(key.index(), 0);
         wheel.disarm(key);
     }
     assert!(wheel.nodes.capacity() <= 64);
