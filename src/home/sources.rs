@@ -107,7 +107,7 @@ impl Home {
 }
 
 /// Keeps the waker of a waiter until the next event; `foreign` is its clone, if it isn't one of a task of this crate.
-#[inline(never)]
+#[inline]
 fn wait(
     mut source: RefMut<'_, Readiness>,
     direction: Direction,

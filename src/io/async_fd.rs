@@ -295,7 +295,7 @@ impl<T: AsFd> AsyncFd<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub async fn readable(&self) -> io::Result<ReadyGuard<'_, T>> {
-        self.ready(Interest::READABLE).await
+        Ok(ReadyGuard::new(self, self.found_in(Direction::Read).await?))
     }
 
     /// Waits until the descriptor is ready to be written to, or an error is there to be had. Cancel-safe.
@@ -321,7 +321,7 @@ impl<T: AsFd> AsyncFd<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub async fn writable(&self) -> io::Result<ReadyGuard<'_, T>> {
-        self.ready(Interest::WRITABLE).await
+        Ok(ReadyGuard::new(self, self.found_in(Direction::Write).await?))
     }
 
     /// Waits until the descriptor is ready in one of the ways of `interest`, or closed in that direction, or an error is
@@ -358,7 +358,8 @@ impl<T: AsFd> AsyncFd<T> {
     ///
     /// [As for every method that waits](AsyncFd#errors).
     pub async fn readable_mut(&mut self) -> io::Result<ReadyMutGuard<'_, T>> {
-        self.ready_mut(Interest::READABLE).await
+        let found = self.found_in(Direction::Read).await?;
+        Ok(ReadyMutGuard::new(self, found))
     }
 
     /// As [`writable`](AsyncFd::writable), with a guard that has the object to itself: for a `T` that is written by `&mut`.
@@ -368,7 +369,8 @@ impl<T: AsFd> AsyncFd<T> {
     ///
     /// [As for every method that waits](AsyncFd#errors).
     pub async fn writable_mut(&mut self) -> io::Result<ReadyMutGuard<'_, T>> {
-        self.ready_mut(Interest::WRITABLE).await
+        let found = self.found_in(Direction::Write).await?;
+        Ok(ReadyMutGuard::new(self, found))
     }
 
     /// As [`ready`](AsyncFd::ready), with a guard that has the object to itself. Cancel-safe.
@@ -400,6 +402,14 @@ impl<T: AsFd> AsyncFd<T> {
             last.map(|()| Ok(found))
         })
         .await
+    }
+
+    /// Waits until there is data, or room: as `found`, for one direction.
+    async fn found_in(&self, direction: Direction) -> io::Result<Found> {
+        let wanted = direction.wanted();
+        let mut waiter = Waiting::new(&self.registration, direction);
+        let seen = poll_fn(|cx| waiter.poll_ready(self.fd(), wanted, cx)).await?;
+        Ok(Found::one(direction, seen, wanted))
     }
 
     /// As [`readable`](AsyncFd::readable), for futures written by hand. If it is pending, the task is woken by the next event;
@@ -434,7 +444,7 @@ impl<T: AsFd> AsyncFd<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<ReadyGuard<'_, T>>> {
-        self.poll_guard(Direction::Read, Interest::READABLE, cx)
+        self.poll_guard(Direction::Read, cx)
     }
 
     /// As [`writable`](AsyncFd::writable), for futures written by hand; see [`poll_read_ready`](AsyncFd::poll_read_ready).
@@ -443,21 +453,14 @@ impl<T: AsFd> AsyncFd<T> {
     ///
     /// [As for every method that waits](AsyncFd#errors).
     pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<ReadyGuard<'_, T>>> {
-        self.poll_guard(Direction::Write, Interest::WRITABLE, cx)
+        self.poll_guard(Direction::Write, cx)
     }
 
-    fn poll_guard(
-        &self,
-        direction: Direction,
-        interest: Interest,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<ReadyGuard<'_, T>>> {
-        let wanted = Ready::wanted(interest, direction);
+    fn poll_guard(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<ReadyGuard<'_, T>>> {
+        let wanted = direction.wanted();
         let waiter = home::Waiter::Poller;
         let seen = ready!(self.registration.poll_ready(self.fd(), direction, wanted, waiter, cx))?;
-        let mut found = Found::default();
-        found.add(direction, seen, wanted);
-        Poll::Ready(Ok(ReadyGuard::new(self, found)))
+        Poll::Ready(Ok(ReadyGuard::new(self, Found::one(direction, seen, wanted))))
     }
 
     /// Runs `operation`, a read, whenever the descriptor is ready, until it gives anything but `WouldBlock` or

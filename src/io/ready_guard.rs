@@ -91,6 +91,12 @@ pub(super) struct Found {
 }
 
 impl Found {
+    pub(super) fn one(direction: Direction, seen: Seen, wanted: Ready) -> Self {
+        let mut found = Self::default();
+        found.add(direction, seen, wanted);
+        found
+    }
+
     /// Adds the readiness of one direction, as far as it was wanted.
     pub(super) fn add(&mut self, direction: Direction, seen: Seen, wanted: Ready) {
         let mut seen = seen;
@@ -111,14 +117,15 @@ impl Found {
         let Some(&Source { ref owner, key }) = registration.source() else {
             return;
         };
-        for (direction, seen) in [(Direction::Read, &mut self.read), (Direction::Write, &mut self.write)] {
-            let Some(seen) = seen.as_mut().filter(|seen| !seen.ready.and(ready).is_empty()) else {
-                continue;
-            };
-            let cleared = *seen;
-            owner.at_home(move |home| home.clear(key, direction, cleared, ready));
-            seen.ready = seen.ready.without(ready);
-        }
+        let clear = |direction, seen: &mut Option<Seen>| {
+            if let Some(seen) = seen.as_mut().filter(|seen| !seen.ready.and(ready).is_empty()) {
+                let cleared = *seen;
+                owner.at_home(move |home| home.clear(key, direction, cleared, ready));
+                seen.ready = seen.ready.without(ready);
+            }
+        };
+        clear(Direction::Read, &mut self.read);
+        clear(Direction::Write, &mut self.write);
     }
 
     pub(super) fn clear_all(&mut self, registration: &Registration) {

@@ -255,11 +255,20 @@ impl<'a> Waiting<'a> {
     }
 }
 
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if let (Some(waiter), Some(Source { owner, key })) = (self.key.take(), self.registration.source()) {
+impl Waiting<'_> {
+    fn leave(&self, waiter: WaiterKey) {
+        if let Some(Source { owner, key }) = self.registration.source() {
             let (key, direction) = (*key, self.direction);
             owner.at_home(move |home| home.leave_source(key, direction, waiter));
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(waiter) = self.key.take() {
+            self.leave(waiter);
         }
     }
 }
