@@ -49,7 +49,7 @@ const TOLERANCE: f64 = 1.02;
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/counts.md");
 
 /// Which of its functions glibc takes, and from which size on, is the processor's affair otherwise.
-const PLAIN_COPIES: &str = "glibc.cpu.hwcaps=-AVX2,-AVX_Fast_Unaligned_Load,-ERMS,-FSRM:\
+const PLAIN_COPIES: &str = "glibc.cpu.hwcaps=-AVX2,-AVX_Fast_Unaligned_Load,-SSSE3,-ERMS,-FSRM:\
     glibc.cpu.x86_rep_movsb_threshold=1000000:glibc.cpu.x86_rep_stosb_threshold=1000000:\
     glibc.cpu.x86_non_temporal_threshold=1000000";
 
