@@ -202,6 +202,43 @@ fn a_guard_that_clears_abroad_what_it_has_cleared_sends_nothing() {
     assert_eq!(runtime.metrics().messages - before, 1);
 }
 
+/// What becomes of the other end, which lives on if it is given back.
+type End = fn(UnixStream, &AsyncFd<UnixStream>) -> Option<UnixStream>;
+
+const ENDS: [End; 5] = [
+    |mut peer, _| peer.write_all(b"x").map(|()| Some(peer)).unwrap(),
+    |mut peer, _| peer.write_all(b"x").map(|()| None).unwrap(),
+    |peer, _| peer.shutdown(Shutdown::Write).map(|()| Some(peer)).unwrap(),
+    |peer, fd| fd.get_ref().shutdown(Shutdown::Both).map(|()| Some(peer)).unwrap(),
+    // It goes with unread data: a reset.
+    |peer, fd| {
+        fd.get_ref()
+            .write_all(b"x")
+            .map(|()| drop(peer))
+            .map(|()| None)
+            .unwrap()
+    },
+];
+
+#[test]
+fn readable_and_writable_are_ready_with_one_interest() {
+    let _watchdog = watchdog();
+    block_on(async {
+        for end in ENDS {
+            let ((one, one_peer), (other, other_peer)) = (pair(), pair());
+            let _peers = (end(one_peer, &one), end(other_peer, &other));
+            let mut short = one.readable().await.unwrap();
+            let mut long = other.ready(Interest::READABLE).await.unwrap();
+            assert_eq!(short.ready(), long.ready());
+            short.clear_ready();
+            long.clear_ready();
+            assert_eq!((short.ready(), long.ready()), (Ready::EMPTY, Ready::EMPTY));
+            let short = one.writable().await.unwrap().ready();
+            assert_eq!(short, other.ready(Interest::WRITABLE).await.unwrap().ready());
+        }
+    });
+}
+
 #[test]
 fn ready_waits_for_either_direction_and_says_which() {
     let _watchdog = watchdog();
