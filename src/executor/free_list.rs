@@ -6,7 +6,6 @@
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
-use std::mem;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -65,6 +64,7 @@ pub(super) fn allocate(layout: Layout, inbox: &Arc<Inbox>) -> NonNull<BlockHeade
 /// # Safety
 ///
 /// The caller owns the block, which was allocated with that layout; nothing but the handle to the inbox is left in it.
+#[inline(never)]
 pub(super) unsafe fn deallocate(block: NonNull<BlockHeader>, layout: Layout) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -89,7 +89,7 @@ struct SizeClasses {
     /// The blocks of size `n * STEP` are in list `n`. All are aligned to `ALIGN`.
     lists: [Blocks; LARGEST / STEP + 1],
     bytes: Cell<usize>,
-    most_bytes: usize,
+    most_bytes: Cell<usize>,
 }
 
 /// Blocks of one size, linked by their nodes; it owns them.
@@ -132,7 +132,7 @@ impl SizeClasses {
         Self {
             lists: std::array::from_fn(|_| Blocks::default()),
             bytes: Cell::new(0),
-            most_bytes,
+            most_bytes: Cell::new(most_bytes),
         }
     }
 
@@ -146,7 +146,7 @@ impl SizeClasses {
     /// Whether `put` may be called.
     #[inline]
     fn has_room(&self) -> bool {
-        self.bytes.get() < self.most_bytes
+        self.bytes.get() < self.most_bytes.get()
     }
 
     #[inline]
@@ -154,6 +154,22 @@ impl SizeClasses {
         debug_assert!(self.has_room());
         self.bytes.set(self.bytes.get() + class * STEP);
         self.lists[class].push(block);
+    }
+
+    /// Frees all blocks.
+    fn clear(&self) {
+        // Most runtimes have run few tasks when they end, if any, and there are many classes.
+        if self.bytes.replace(0) == 0 {
+            return;
+        }
+        for (class, blocks) in self.lists.iter().enumerate() {
+            let layout =
+                Layout::from_size_align(class * STEP, ALIGN).expect("evbase: blocks of this class have been allocated");
+            while let Some(block) = blocks.pop() {
+                // SAFETY: allocated with this layout, which is the class's, and given away to `FreeList::keep`.
+                unsafe { deallocate(block, layout) };
+            }
+        }
     }
 }
 
@@ -168,35 +184,26 @@ impl FreeList {
         self.0.take(class(layout)?)
     }
 
-    /// Keeps a block, or frees it; moves some to the shared list if a thread wants them.
+    /// Keeps a block; moves some to the shared list if a thread wants them. False: there is no room, and the block is still the
+    /// caller's.
     ///
     /// # Safety
     ///
     /// The caller owns the block, which was allocated with that layout, and gives it away. Nothing but its handle to the
     /// inbox is left in it; the inbox is that of this home, and has `shared`.
     #[inline]
-    pub(super) unsafe fn keep(&self, block: NonNull<BlockHeader>, layout: Layout, shared: &SharedFreeList) {
-        match class(layout) {
-            Some(class) if !shared.wanted.load(Relaxed) && self.0.has_room() => self.0.put(class, block),
-            // SAFETY: the caller's promise.
-            _ => unsafe { self.keep_or_free(block, layout, shared) },
-        }
-    }
-
-    /// # Safety
-    ///
-    /// As for `keep`.
-    #[cold]
-    unsafe fn keep_or_free(&self, block: NonNull<BlockHeader>, layout: Layout, shared: &SharedFreeList) {
-        let class = class(layout);
-        if let Some(class) = class.filter(|_| shared.wanted.load(Relaxed)) {
+    pub(super) unsafe fn keep(&self, block: NonNull<BlockHeader>, layout: Layout, shared: &SharedFreeList) -> bool {
+        let Some(class) = class(layout) else {
+            return false;
+        };
+        if shared.wanted.load(Relaxed) {
             shared.refill(class, &self.0);
         }
-        match class {
-            Some(class) if self.0.has_room() => self.0.put(class, block),
-            // SAFETY: the caller's promise.
-            _ => unsafe { deallocate(block, layout) },
+        let has_room = self.0.has_room();
+        if has_room {
+            self.0.put(class, block);
         }
+        has_room
     }
 }
 
@@ -250,8 +257,9 @@ impl SharedFreeList {
 
     /// Frees the blocks, and keeps none from here on. Home only.
     pub(super) fn close(&self) {
-        let left = mem::replace(&mut *self.classes.lock(), SizeClasses::new(0));
-        drop(left);
+        let classes = self.classes.lock();
+        classes.most_bytes.set(0);
+        classes.clear();
     }
 }
 
@@ -263,14 +271,7 @@ fn class(layout: Layout) -> Option<usize> {
 
 impl Drop for SizeClasses {
     fn drop(&mut self) {
-        for (class, blocks) in self.lists.iter().enumerate() {
-            let layout =
-                Layout::from_size_align(class * STEP, ALIGN).expect("evbase: blocks of this class have been allocated");
-            while let Some(block) = blocks.pop() {
-                // SAFETY: allocated with this layout, which is the class's, and given away to `FreeList::keep`.
-                unsafe { deallocate(block, layout) };
-            }
-        }
+        self.clear();
     }
 }
 
@@ -296,7 +297,12 @@ mod tests {
         );
         shared.wanted.store(true, Relaxed);
         // SAFETY: new, of that layout, and given away; the inbox is not sealed.
-        unsafe { home.keep(allocate(small, &inbox), small, &shared) };
+        unsafe {
+            let block = allocate(small, &inbox);
+            if !home.keep(block, small, &shared) {
+                deallocate(block, small);
+            }
+        }
         drop((home, shared));
         assert_eq!(Arc::strong_count(&inbox), 1);
     }

@@ -21,6 +21,7 @@
 //! allocates or frees, so `stop` may run in a signal handler, even one that interrupts home inside any other method here:
 //! each is a single atomic step, or a retry of it.
 
+use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
 use super::Executor;
@@ -122,27 +123,39 @@ impl Message {
     }
 }
 
-/// Messages, linked by their nodes: owned like them.
+/// Messages, linked by their nodes: owned like them. Home only.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct List(*mut Node);
+pub(super) struct List(Cell<*mut Node>);
 
 impl List {
-    pub(super) const EMPTY: Self = Self(ptr::null_mut());
+    pub(super) fn empty() -> Self {
+        Self::new(ptr::null_mut())
+    }
+
+    fn new(first: *mut Node) -> Self {
+        Self(Cell::new(first))
+    }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_null()
+        self.0.get().is_null()
     }
 
-    pub(super) fn push(&mut self, mut message: Message) {
-        message.set_next(self.0);
-        self.0 = message.0.as_ptr();
+    pub(super) fn push(&self, mut message: Message) {
+        message.set_next(self.0.get());
+        self.0.set(message.0.as_ptr());
     }
 
-    pub(super) fn pop(&mut self) -> Option<Message> {
-        let message = Message(NonNull::new(self.0)?);
-        self.0 = message.next();
+    pub(super) fn pop(&self) -> Option<Message> {
+        let message = Message(NonNull::new(self.0.get())?);
+        self.0.set(message.next());
         Some(message)
+    }
+
+    /// Takes over the other's messages, and has none of its own.
+    pub(super) fn fill(&self, other: List) {
+        debug_assert!(self.is_empty());
+        self.0.set(other.0.get());
     }
 }
 
@@ -278,14 +291,14 @@ impl Gate {
     pub(super) fn take(&self) -> (Stops, List) {
         let mut word = self.word.load(Acquire);
         if word & HEAD == SEALED {
-            return (Stops(word & STOP_BITS), List::EMPTY);
+            return (Stops(word & STOP_BITS), List::empty());
         }
         if word & !STOP_BITS != 0 {
             word = self.word.fetch_and(STOP_BITS, Acquire);
         }
         (
             Stops(word & STOP_BITS),
-            List(ptr::with_exposed_provenance_mut(word & HEAD)),
+            List::new(ptr::with_exposed_provenance_mut(word & HEAD)),
         )
     }
 
@@ -320,12 +333,12 @@ impl Gate {
         let mut word = self.word.load(Relaxed);
         loop {
             if word & HEAD == SEALED {
-                return List::EMPTY;
+                return List::empty();
             }
             let sealed = (word & STOP_BITS) | SEALED;
             // Acquire: as in `take`. Release: whoever is refused from now on sees all that home did before.
             match self.word.compare_exchange_weak(word, sealed, AcqRel, Relaxed) {
-                Ok(_) => return List(ptr::with_exposed_provenance_mut(word & HEAD)),
+                Ok(_) => return List::new(ptr::with_exposed_provenance_mut(word & HEAD)),
                 Err(now) => word = now,
             }
         }

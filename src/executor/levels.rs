@@ -48,10 +48,6 @@ impl Levels {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// How many there are, without those in the queue of normal priority.
     pub(super) fn len(&self) -> usize {
         let batch = self.batch.iter().flat_map(|batch| &batch.levels).map(Ready::len);

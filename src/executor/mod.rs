@@ -202,9 +202,19 @@ impl Executor {
     }
 
     /// How many tasks are ready.
+    #[inline]
     pub(crate) fn ready(&self) -> usize {
-        let levels = self.levels.borrow().as_ref().map_or(0, |levels| levels.len());
-        self.ready.borrow().len() + levels
+        let normal = self.ready.borrow().len();
+        match self.mood.get() {
+            // Priorities are in use from `use_priorities` on.
+            Mood::Awake => normal,
+            _ => normal + self.of_other_priorities(),
+        }
+    }
+
+    #[cold]
+    fn of_other_priorities(&self) -> usize {
+        self.levels.borrow().as_ref().map_or(0, |levels| levels.len())
     }
 
     /// Whether there is a task that has not ended, or may be one that was accepted and is still in the inbox.
@@ -215,8 +225,7 @@ impl Executor {
     /// Whether there are ready tasks, or messages that were taken from the gate and not delivered.
     #[inline]
     pub(crate) fn has_work(&self) -> bool {
-        let levels = || self.levels.borrow().as_ref().is_some_and(|levels| !levels.is_empty());
-        !self.ready.borrow().is_empty() || !self.messages.is_empty() || levels()
+        !self.messages.is_empty() || self.ready() > 0
     }
 
     fn is_closing(&self) -> bool {
@@ -378,7 +387,7 @@ impl Executor {
         watch: Option<&dyn Watch>,
     ) -> (u32, bool) {
         let (mut polls, mut root_done, mut forced_yields) = (0, false, 0);
-        let has_levels = self.levels.borrow().is_some();
+        let has_levels = self.mood.get() == Mood::AwakeWithPriorities;
         let polling = coop::Polling::begin();
         while polls < limit && go_on() {
             let next = match has_levels {

@@ -315,11 +315,11 @@ impl<F: Future> Task<F> {
             // A write, so that a model finds a thread that still reads `local`.
             #[cfg(evbase_loom)]
             task.as_ref().local.set_run(Run::Failed);
-            let kept = current::with(inbox, |home| {
-                home.free_list
-                    .keep(task.cast(), Self::LAYOUT, home.inbox.shared_free_list());
-            });
-            if kept.is_none() {
+            let keep = |home: &Executor| {
+                let shared = home.inbox.shared_free_list();
+                home.free_list.keep(task.cast(), Self::LAYOUT, shared)
+            };
+            if current::with(inbox, keep) != Some(true) {
                 free_list::deallocate(task.cast(), Self::LAYOUT);
             }
         }

@@ -334,7 +334,7 @@ fn a_wake_up_that_failed_is_tried_again_by_the_next_message() {
     assert_eq!(wake_ups.load(Relaxed), 2, "home is awake by then");
     // The messages are home's to free.
     with_executor(|executor| {
-        let mut messages = inbox.take().1;
+        let messages = inbox.take().1;
         while let Some(message) = messages.pop() {
             message.deliver(executor);
         }

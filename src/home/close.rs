@@ -78,9 +78,11 @@ impl Home {
         }
     }
 
-    /// How long home may wait in the kernel for the end of the grace period. In virtual time no wait comes to an end: it jumps there.
-    pub(super) fn grace_timeout(&self) -> Option<Duration> {
-        self.grace_left().filter(|_| !self.shared().settings.paused)
+    /// How long home may wait in the kernel for the end of the grace period, of which so much is left. In virtual time no wait comes
+    /// to an end: it jumps there.
+    #[inline]
+    pub(super) fn grace_timeout(&self, left: Option<Duration>) -> Option<Duration> {
+        left.filter(|_| !self.shared().settings.paused)
     }
 
     /// Cuts the grace period short.
@@ -92,11 +94,8 @@ impl Home {
 
     /// Whether to close now: the grace period is over, by time, by `request_now`, or because no task is left.
     #[inline]
-    pub(super) fn end_is_due(&self, stops: Stops, root_alive: bool) -> bool {
-        let Some(left) = self.grace_left() else {
-            return false;
-        };
-        stops.now() || left.is_zero() || !(self.executor().has_tasks() || root_alive)
+    pub(super) fn end_is_due(&self, stops: Stops, grace_left: Option<Duration>, root_alive: bool) -> bool {
+        grace_left.is_some_and(|left| stops.now() || left.is_zero() || !(self.executor().has_tasks() || root_alive))
     }
 
     /// Closes a runtime that was asked to stop, from outside of its loop: runs its grace period, then ends it.

@@ -298,7 +298,7 @@ impl Home {
         // Without an alarm the host has to look: that is slow, but nothing is missed.
         let is_busy = !alarmed || has_more || !self.hooks.are_settled();
         let seen = self.seen.get();
-        let is_busy = is_busy || self.end_is_due(seen, false);
+        let is_busy = is_busy || self.end_is_due(seen, self.grace_left(), false);
         let may_jump = self.may_jump();
         self.executor.settle(seen, is_busy);
         if may_jump && self.executor.is_asleep() {
@@ -328,12 +328,12 @@ impl Home {
         let mut is_first = true;
         loop {
             let seen = self.receive()?;
+            let grace = self.grace_left();
             let root_alive = goal.root.is_some() && !root_done;
-            if self.end_is_due(seen, root_alive) {
+            if self.end_is_due(seen, grace, root_alive) {
                 let root = goal.root.take().filter(|_| root_alive);
                 return self.close(seen, root).map(Exit::Closed);
             }
-            let grace = self.grace_left();
             // A condition ends the loop also in the grace period; a later call closes the runtime. The root's end doesn't.
             if (grace.is_none() && root_done) || goal.until.is_some_and(|done| done()) {
                 return Ok(Exit::Done);
@@ -348,7 +348,7 @@ impl Home {
                 Some(root) if root_alive => Some(root.as_root()),
                 _ => None,
             };
-            match self.pass(seen, earlier(self.grace_timeout(), rest), root) {
+            match self.pass(seen, earlier(self.grace_timeout(grace), rest), root) {
                 Ok((_, done)) => root_done |= done,
                 // A hook has forked, and this is the child.
                 Err(_) if self.shared.is_forked() => return Err(RunError::Forked),
@@ -367,8 +367,9 @@ impl Home {
         self.leave_by_panic();
         let seen = self.receive()?;
         let mut turn = Turn::default();
-        if !self.end_is_due(seen, false) {
-            let timeout = earlier(self.grace_timeout(), timeout);
+        let grace = self.grace_left();
+        if !self.end_is_due(seen, grace, false) {
+            let timeout = earlier(self.grace_timeout(grace), timeout);
             let passed = self.pass(seen, timeout, None);
             if self.shared.is_forked() {
                 return Err(RunError::Forked);
@@ -377,7 +378,7 @@ impl Home {
         }
         if self.shared.stops().requested() {
             let seen = self.receive()?;
-            if self.end_is_due(seen, false) {
+            if self.end_is_due(seen, self.grace_left(), false) {
                 self.close(seen, None)?;
                 turn.closed = true;
                 return Ok(turn);
@@ -386,7 +387,8 @@ impl Home {
         let has_more = || self.executor.has_work() || self.base().as_ref().is_some_and(Base::may_have_more);
         if !has_more() && self.shared.is_embedded() && !self.hooks.is_empty() {
             // The host's wait comes now. This is undone by the next call that drives.
-            self.hooks.before(self.now(), self.time_to_sleep(self.grace_timeout()));
+            let grace = self.grace_timeout(self.grace_left());
+            self.hooks.before(self.now(), self.time_to_sleep(grace));
             self.leave_by_panic();
             if self.shared.is_forked() {
                 return Err(RunError::Forked);

@@ -157,9 +157,10 @@ impl Hooks {
 
     /// Home has slept, or was going to: runs the `after_wait` hooks, in reverse order, if `before` has run.
     pub(super) fn after(&self) {
-        if !self.entered.replace(false) {
+        if !self.entered.get() {
             return;
         }
+        self.entered.set(false);
         self.ends.set(None);
         let hooks = self.some(false);
         let mut wait = Wait { timeout: None };

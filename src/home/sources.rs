@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::task::{Context, Poll, Waker};
 
 use super::home::Home;
-use super::readiness::{Direction, Leftover, Readiness, Ready, Seen, Waiter, WaiterKey};
+use super::readiness::{Direction, Readiness, Ready, Seen, Waiter, WaiterKey};
 use crate::base::{Interest, Key, Mode};
 use crate::executor::{coop, is_task_waker};
 
@@ -118,7 +118,9 @@ fn wait(
     let waker = foreign.unwrap_or_else(|| cx.waker().clone());
     let leftover = source.wait(direction, &mut waiter, waker);
     drop(source);
-    leftover.into_iter().for_each(Leftover::discard);
+    if let Some(leftover) = leftover {
+        leftover.discard();
+    }
 }
 
 #[cold]
