@@ -17,8 +17,8 @@
 //! ```
 //!
 //! Invariants: no ring is slept over, since ringing and falling asleep are atomic steps on one word. Only the thread of the bell
-//! writes ASLEEP, so that a ring that finds it has met a thread which listens. A ring is a bounded number of atomic operations and at
-//! most one write.
+//! writes ASLEEP, so that a ring that finds it has met a thread which listens. That thread answers, or, if its loop just ends, passes
+//! the ring on (`context::pass_rings_on`). A ring is a bounded number of atomic operations and at most one write.
 
 use std::io;
 use std::time::Duration;
@@ -102,9 +102,11 @@ impl<N: EndSleep> Bell<N> {
         self.word.load(Relaxed) & RUNG != 0 && self.word.fetch_and(!RUNG, Acquire) & RUNG != 0
     }
 
-    /// Whether it has rung since the last answer, for a thread that has looked at the notifier and goes on sleeping if not.
+    /// Whether it has rung since the last answer: for a thread that has looked at the notifier and goes on sleeping if not, or that
+    /// doesn't listen any longer, and passes the ring on.
     pub(super) fn has_rung(&self) -> bool {
-        self.word.load(Relaxed) & RUNG != 0
+        // Acquire: whoever passes it on sees the bells that the stop had to ring.
+        self.word.load(Acquire) & RUNG != 0
     }
 
     /// Its thread has no use for it any more, is awake, and will not listen to it again.

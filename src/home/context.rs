@@ -283,6 +283,32 @@ pub(crate) fn sweep(except: Option<&Arc<Shared>>) {
     }
 }
 
+/// A loop or a wait on this thread ends, and the bell may have rung since it last looked at what is due. Whoever rang relies on
+/// this thread if it slept then, and it may not come back for long: so the hosts of its guests are told now, and the other threads
+/// that wait for the end of a runtime without a home.
+pub(crate) fn pass_rings_on() {
+    let guests = THREAD.try_with(|thread| {
+        let homes = thread.homes.borrow();
+        let guests = homes.iter().filter(|home| home.has_to_tell_host());
+        guests.cloned().collect::<Vec<_>>()
+    });
+    guests.iter().flatten().for_each(|home| _ = home.tell_host());
+    let awaited = THREAD.try_with(|thread| {
+        let awaited = thread.awaited.borrow();
+        awaited.iter().filter_map(Weak::upgrade).collect::<Vec<_>>()
+    });
+    let stopped = |shared: &&Arc<Shared>| !shared.is_forked() && shared.stops().requested();
+    let stopped = awaited.iter().flatten().filter(stopped);
+    stopped.for_each(|shared| shared.ring_another());
+}
+
+/// Whether this thread's bell has rung since it was last answered.
+pub(super) fn has_rung() -> bool {
+    let has_rung = |bell: &sync::Arc<Bell>| bell.has_rung() && !bell.is_forked();
+    let has_rung = THREAD.try_with(|thread| thread.bell.borrow().as_ref().is_some_and(has_rung));
+    has_rung.unwrap_or(false)
+}
+
 /// The other homes on this thread for which the condition holds.
 pub(super) fn others(except: &Home, condition: impl Fn(&Home) -> bool) -> Vec<Rc<Home>> {
     let homes = THREAD.try_with(|thread| {

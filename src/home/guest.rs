@@ -28,8 +28,7 @@ impl Home {
     /// such a host is a task of this loop, it turns its guest now. A loop that `would_sleep`, and has looked in vain since, closes
     /// those that nobody turns: this thread does nothing else meanwhile.
     pub(super) fn tell_hosts(&self, would_sleep: bool) {
-        let has_to_know = |home: &Home| home.shared().is_embedded() && home.is_due() && home.has_unseen_stop();
-        let guests = context::others(self, has_to_know);
+        let guests = context::others(self, Home::has_to_tell_host);
         if guests.is_empty() {
             return;
         }
@@ -60,8 +59,13 @@ impl Home {
         self.executor().is_asleep() && self.hooks().is_empty() && self.kernel_has_nothing()
     }
 
+    /// Whether a stop was asked for that is for a host to see to.
+    pub(super) fn has_to_tell_host(&self) -> bool {
+        self.shared().is_embedded() && self.is_due() && self.has_unseen_stop()
+    }
+
     /// Tells the host of a stop. False: it was told before.
-    fn tell_host(&self) -> bool {
+    pub(super) fn tell_host(&self) -> bool {
         let stops = self.shared().stops();
         let is_new = self.guest.told.replace(stops) != stops;
         if is_new {

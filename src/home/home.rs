@@ -168,6 +168,9 @@ impl Drop for Driving<'_> {
             watched.loop_ended();
         }
         self.home.settle();
+        if context::has_rung() {
+            context::pass_rings_on();
+        }
     }
 }
 

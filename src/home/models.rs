@@ -391,6 +391,44 @@ fn a_bell_in_the_place_of_one_that_goes_hears_a_stop() {
     });
 }
 
+/// Bell: a thread that waits for the end of a runtime without a home ∥ one that has waited for longer, is woken by something else, and
+/// goes, as `Driving::drop` and `context::pass_rings_on` have it ∥ a stop. The first hears it. Three threads, three preemptions.
+#[test]
+fn a_thread_that_goes_passes_a_ring_on() {
+    model(3, || {
+        let (inbox, bells) = outside();
+        let goes = Arc::new(Bell::new());
+        let Ok(_) = goes.notifier_or(|| Ok::<_, Infallible>(Notify::new()));
+        bells.ring_on_stop(&goes, &inbox);
+        let leaver = {
+            let (bells, bell) = (bells.clone(), goes.clone());
+            thread::spawn(move || {
+                if bell.fall_asleep() {
+                    let Ok(notifier) = bell.notifier_or(|| Ok::<_, Infallible>(Notify::new()));
+                    notifier.wait();
+                    bell.wake_up();
+                }
+                if bell.has_rung() {
+                    bells.ring();
+                }
+            })
+        };
+        let stop = {
+            let (inbox, goes) = (inbox.clone(), goes.clone());
+            thread::spawn(move || {
+                let Ok(notifier) = goes.notifier_or(|| Ok::<_, Infallible>(Notify::new()));
+                notifier.notify();
+                inbox.stop(StopLevel::Request);
+            })
+        };
+        let bell = Arc::new(Bell::new());
+        bells.ring_on_stop(&bell, &inbox);
+        listen(&bell, &inbox, Stops::requested);
+        leaver.join().unwrap();
+        stop.join().unwrap();
+    });
+}
+
 /// Bell: two threads that wait for the end of a runtime without a home ∥ a stop. One of them at least closes it. Three threads,
 /// three preemptions.
 #[test]

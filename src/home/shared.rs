@@ -179,6 +179,12 @@ impl Shared {
         self.waker.bells.ring_on_stop(bell, &self.inbox);
     }
 
+    /// A stop has rung the bell of a thread that waits for the end of this runtime, which has no home, and that thread goes: rings
+    /// on, until another one is found asleep.
+    pub(super) fn ring_another(&self) {
+        self.waker.bells.ring();
+    }
+
     pub(super) fn is_embedded(&self) -> bool {
         self.waker.bells.is_embedded()
     }

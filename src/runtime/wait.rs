@@ -150,10 +150,11 @@ fn block_on<F: Future + Unpin>(future: &mut F, deadline: Option<Instant>) -> Res
     let waker = Waker::from(sleeper.clone());
     loop {
         sleeper.woken.store(false, Release);
-        if let Some(bell) = &sleeper.bell {
-            bell.answer();
-        }
+        let has_rung = sleeper.bell.as_ref().is_some_and(|bell| bell.answer());
         if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(&waker)) {
+            if has_rung {
+                context::pass_rings_on();
+            }
             return Ok(Some(output));
         }
         if birth.is_child() {

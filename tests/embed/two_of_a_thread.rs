@@ -369,3 +369,52 @@ fn a_home_that_was_a_guest_is_woken_in_its_own_loop_by_a_stop() {
         stops.join().unwrap();
     });
 }
+
+#[test]
+fn a_stop_that_comes_as_the_loop_of_another_runtime_ends_is_told_to_the_host() {
+    rounds(2000, |_| {
+        let guest = Runtime::new().unwrap();
+        let embedded = guest.embed().unwrap();
+        embedded.turn().unwrap();
+        let shutdown = guest.shutdown_handle();
+        let other = Runtime::new().unwrap();
+        let (end, is_over) = futures::channel::oneshot::channel();
+        let home = Tid::here();
+        let stops = thread::spawn(move || {
+            until_parked(home);
+            end.send(()).unwrap();
+            shutdown.request();
+        });
+        other.block_on(is_over).unwrap().unwrap();
+        stops.join().unwrap();
+        assert!(turn_when_readable(&embedded).closed);
+    });
+}
+
+#[test]
+fn a_stop_that_comes_as_a_wait_ends_is_told_to_the_host() {
+    rounds(1000, |_| {
+        let there = Builder::new().start("there").unwrap();
+        let guest = Builder::new().grace(Duration::ZERO).build().unwrap();
+        let embedded = guest.embed().unwrap();
+        let alive = Rc::new(());
+        let held = alive.clone();
+        let task = guest.spawn_local(async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        embedded.turn().unwrap();
+        let shutdown = guest.shutdown_handle();
+        let home = Tid::here();
+        let stops = there.spawner().spawn(async move {
+            until_parked(home);
+            shutdown.request();
+        });
+        stops.wait().unwrap().unwrap();
+        // The wait may have found that it is due, and closed it.
+        if Rc::strong_count(&alive) > 1 {
+            assert!(turn_when_readable(&embedded).closed);
+        }
+        drop(task);
+    });
+}

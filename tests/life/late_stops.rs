@@ -298,6 +298,44 @@ fn a_stop_reaches_who_waits_for_what_has_no_home_while_others_come_and_go() {
     });
 }
 
+/// The stop rings for the first of two threads that await the end, whose loop just ends, and which then does something else.
+#[test]
+fn a_stop_reaches_who_waits_for_what_has_no_home_although_another_thread_leaves_its_loop() {
+    rounds_alone(1000, |_| {
+        let x = unbound();
+        let here = at_home_here();
+        let (end, is_over) = futures::channel::oneshot::channel();
+        let other = Builder::new().start("other").unwrap();
+        let there = tid_of(&other);
+        let [ours, theirs] = [(); 2].map(|()| x.shutdown_handle().terminated());
+        let (waits, is_waiting) = mpsc::channel();
+        let ran = here.block_on(async {
+            // Its bell comes first into the list.
+            let mut ours = ours;
+            assert!(
+                poll_fn(|cx| std::task::Poll::Ready(poll_with(&mut ours, cx.waker())))
+                    .await
+                    .is_pending()
+            );
+            let told = other.spawner().spawn(tell_when_pending(theirs, waits));
+            let (home, shutdown) = (Tid::here(), x.shutdown_handle());
+            let stops = thread::spawn(move || {
+                is_waiting.recv().unwrap();
+                until_parked(home);
+                until_parked(there);
+                end.send(()).unwrap();
+                shutdown.request();
+            });
+            futures::future::select(is_over, ours).await;
+            (told, stops)
+        });
+        let (told, stops) = ran.unwrap();
+        stops.join().unwrap();
+        // Not by this thread's way to wait, which would see to the stop.
+        assert_eq!(futures::executor::block_on(told).unwrap().cause, Cause::Requested);
+    });
+}
+
 /// With virtual time, a loop looks at the kernel before it sleeps: that look must not take the bell's edge away.
 #[test]
 fn a_stop_is_heard_by_the_loop_of_another_runtime_whose_time_is_virtual() {
