@@ -59,6 +59,7 @@
 //! | `precision.rs` | how exact a timer is |
 //! | `clock.rs` | nanoseconds since the base was made |
 //! | `notify.rs` | [`Notifier`] |
+//! | `poll.rs` | a look at descriptors beside the queue |
 //! | `histogram.rs` | [`Histogram`] |
 //! | `fork.rs` | tells the child of a `fork` from its parent, and keeps what each of them has one of |
 //! | `sys/` | the backends, and the contract they keep |
@@ -69,6 +70,7 @@ pub(crate) mod fork;
 mod histogram;
 mod interest;
 mod notify;
+mod poll;
 mod precision;
 mod slab;
 mod sources;
@@ -81,6 +83,8 @@ pub(crate) use self::histogram::Buckets;
 pub use self::histogram::Histogram;
 pub use self::interest::{Event, Interest, Mode};
 pub use self::notify::Notifier;
+#[cfg(feature = "net")]
+pub(crate) use self::poll::is_writable;
 pub(crate) use self::precision::{Bound, ExactThread, with_own_slack};
 pub use self::sources::Key;
 pub use self::sys::Backend;

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use super::fork::Birth;
 use super::interest::Mode;
+use super::poll::poll;
 
 /// Wakes an [`EventBase`](super::EventBase) that waits in a turn. From any thread, and from a signal handler.
 ///
@@ -213,29 +214,6 @@ fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
 /// Async-signal-safe, as well.
 fn read(mut file: &File, bytes: &mut [u8]) -> io::Result<usize> {
     file.read(bytes)
-}
-
-/// `poll`, exact where it can be, and else not too short.
-#[cfg(target_os = "linux")]
-fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> libc::c_int {
-    let timeout = timeout.map(|timeout| libc::timespec {
-        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
-        // A `c_long`, but for one platform.
-        tv_nsec: timeout.subsec_nanos() as _,
-    });
-    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: the kernel reads the timeout, and reads and writes the slice, during the call. No signal mask.
-    unsafe { libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout, std::ptr::null()) }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> libc::c_int {
-    let milliseconds = timeout.map_or(-1, |timeout| {
-        let whole = timeout.as_nanos().div_ceil(1_000_000);
-        libc::c_int::try_from(whole).unwrap_or(libc::c_int::MAX)
-    });
-    // SAFETY: the kernel reads and writes the slice during the call.
-    unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, milliseconds) }
 }
 
 /// An eventfd, or `None` where there is no such thing.

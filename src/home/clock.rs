@@ -49,6 +49,12 @@ fn now_of_context() -> Instant {
     context::current().map_or_else(Instant::now, |home| home.now())
 }
 
+/// Whether the time of the innermost context is virtual.
+#[cfg(feature = "net")]
+pub(crate) fn is_virtual() -> bool {
+    VIRTUAL.load(Relaxed) && context::current().is_some_and(|home| home.shared().settings.paused)
+}
+
 /// Keeps the virtual time of a runtime from jumping while it lives: made by [`hold`].
 #[must_use = "time may jump when this is dropped"]
 pub struct Hold {

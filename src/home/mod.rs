@@ -42,6 +42,8 @@ mod timers;
 mod models;
 
 pub(crate) use crate::executor::coop;
+#[cfg(feature = "net")]
+pub(crate) use clock::is_virtual;
 pub use clock::{Hold, hold, now};
 pub use error::{RunError, SpawnError, SpawnErrorKind, WaitError};
 pub use home::Turn;

@@ -567,6 +567,12 @@ impl<T: AsFd> AsyncFd<T> {
             .map_ok(|(read, _)| read)
     }
 
+    /// What it was made with; of a listener, what its connections are.
+    #[cfg(feature = "net")]
+    pub(crate) fn is_stream(&self) -> bool {
+        self.registration.is_stream()
+    }
+
     fn fd(&self) -> BorrowedFd<'_> {
         self.get_ref().as_fd()
     }

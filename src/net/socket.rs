@@ -1,16 +1,26 @@
 //! What the sockets have in common, written once: macros over `AsyncFd<inner socket>`.
 //!
-//! Each type has a field `fd`, and a `from_inner` that makes it of a non-blocking socket. Its module imports what is named here.
+//! Each type has a field `fd`. `$from_std` makes it of a non-blocking socket of the standard library's. Its module imports what is
+//! named here.
 //! `$made` are lines of an example that make two connected sockets, `one` and `other`.
 
 use std::io;
 use std::os::fd::AsFd;
 
+use socket2::{SockRef, Type};
+
 use crate::io::AsyncFd;
+
+/// Whether a socket that somebody else has made is one for bytes, of which a short read may tell that the kernel has no more. One of
+/// packets may be behind the same type of the standard library's.
+pub(super) fn is_stream(socket: &impl AsFd) -> bool {
+    let socket = SockRef::from(socket);
+    socket.r#type().is_ok_and(|kind| kind == Type::STREAM)
+}
 
 /// Of every socket: in from the standard library and out to it, the pending error, the descriptor.
 macro_rules! socket {
-    ($type:ident, $std:ty, $from_std:path) => {
+    ($type:ident, $std:ty, $from_std:expr) => {
         impl $type {
             /// Takes a socket of the standard library's, and sets it to non-blocking mode. On any thread.
             ///
@@ -19,7 +29,7 @@ macro_rules! socket {
             /// What the operating system says to that.
             pub fn from_std(socket: $std) -> io::Result<Self> {
                 socket.set_nonblocking(true)?;
-                Ok(Self::from_inner($from_std(socket)))
+                Ok($from_std(socket))
             }
 
             /// Gives it back as one of the standard library's, in non-blocking mode.
@@ -423,7 +433,7 @@ macro_rules! listener {
             /// connection (`ECONNABORTED`) need no wait.
             pub async fn accept(&self) -> io::Result<($stream, $address)> {
                 let (stream, peer) = self.fd.read_with(|listener| listener.accept()).await?;
-                Ok(($stream::from_inner(stream), peer))
+                Ok(($stream::from_inner(stream, self.fd.is_stream()), peer))
             }
 
             #[doc = concat!("As [`accept`](", stringify!($type), "::accept),")]
@@ -435,7 +445,7 @@ macro_rules! listener {
             pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<($stream, $address)>> {
                 self.fd
                     .poll_io(Direction::Read, cx, |listener| listener.accept())
-                    .map_ok(|(stream, peer)| ($stream::from_inner(stream), peer))
+                    .map_ok(|(stream, peer)| ($stream::from_inner(stream, self.fd.is_stream()), peer))
             }
 
             /// The connections, as a stream that never ends; errors as for

@@ -12,7 +12,7 @@ use futures_core::Stream;
 use super::addr::{ToSocketAddrs, first_that_works};
 use super::incoming::Incoming;
 use super::socket::{listener, socket};
-use super::tcp_stream::TcpStream;
+use super::tcp_stream::{TcpStream, is_tcp};
 use crate::home::Direction;
 use crate::io::AsyncFd;
 
@@ -51,14 +51,15 @@ impl TcpListener {
     /// That of the last address (`AddrInUse` if its port is taken), or of the look-up of a name.
     pub async fn bind(addrs: impl ToSocketAddrs) -> io::Result<Self> {
         first_that_works(addrs, |addr| async move {
-            mio::net::TcpListener::bind(addr).map(Self::from_inner)
+            mio::net::TcpListener::bind(addr).map(|listener| Self::from_inner(listener, true))
         })
         .await
     }
 
-    fn from_inner(listener: mio::net::TcpListener) -> Self {
+    /// `is_stream` as for [`TcpStream::from_inner`], of its connections.
+    fn from_inner(listener: mio::net::TcpListener, is_stream: bool) -> Self {
         Self {
-            fd: AsyncFd::from_nonblocking(listener, false),
+            fd: AsyncFd::from_nonblocking(listener, is_stream),
         }
     }
 
@@ -81,7 +82,10 @@ impl TcpListener {
     }
 }
 
-socket!(TcpListener, std::net::TcpListener, mio::net::TcpListener::from_std);
+socket!(TcpListener, std::net::TcpListener, |listener| {
+    let is_tcp = is_tcp(&listener);
+    Self::from_inner(mio::net::TcpListener::from_std(listener), is_tcp)
+});
 listener!(
     TcpListener,
     TcpStream,

@@ -9,11 +9,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
+#[cfg(target_os = "linux")]
+use socket2::Protocol;
 use socket2::SockRef;
 
 use super::addr::{ToSocketAddrs, first_that_works};
 use super::bytes::{send, send_vectored};
-use super::socket::{connected, socket, stream};
+use super::socket::{connected, is_stream, socket, stream};
 use super::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 use crate::base::Backend;
 use crate::home::Direction;
@@ -64,7 +66,9 @@ impl TcpStream {
     /// That of the last address, or of the look-up of a name.
     pub async fn connect(addrs: impl ToSocketAddrs) -> io::Result<Self> {
         first_that_works(addrs, |addr| async move {
-            Self::from_inner(mio::net::TcpStream::connect(addr)?).connected().await
+            Self::from_inner(mio::net::TcpStream::connect(addr)?, true)
+                .connected()
+                .await
         })
         .await
     }
@@ -106,9 +110,7 @@ impl TcpStream {
             Err(error) if !matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => return Err(error),
             _ => {}
         }
-        Self::from_inner(mio::net::TcpStream::from_std(socket))
-            .connected()
-            .await
+        Self::from_nonblocking(socket).connected().await
     }
 
     /// Waits until the connection is there.
@@ -122,11 +124,17 @@ impl TcpStream {
         Ok(self)
     }
 
-    pub(super) fn from_inner(stream: mio::net::TcpStream) -> Self {
+    /// `is_tcp`: it is what it should be, and not another kind of socket behind that type.
+    pub(super) fn from_inner(stream: mio::net::TcpStream, is_tcp: bool) -> Self {
         Self {
             // kqueue doesn't report urgent data, which makes a read short.
-            fd: AsyncFd::from_nonblocking(stream, Backend::default() == Backend::Epoll),
+            fd: AsyncFd::from_nonblocking(stream, is_tcp && Backend::default() == Backend::Epoll),
         }
+    }
+
+    fn from_nonblocking(stream: std::net::TcpStream) -> Self {
+        let is_tcp = is_tcp(&stream);
+        Self::from_inner(mio::net::TcpStream::from_std(stream), is_tcp)
     }
 
     /// Reads without taking what it reads; waits until there is something. Cancel-safe.
@@ -274,7 +282,16 @@ impl AsyncRead for &TcpStream {
     }
 }
 
-socket!(TcpStream, std::net::TcpStream, mio::net::TcpStream::from_std);
+/// Whether a socket that somebody else has made is one of TCP. (Asked where the answer counts.)
+pub(super) fn is_tcp(socket: &impl AsFd) -> bool {
+    #[cfg(target_os = "linux")]
+    let is_other = !matches!(SockRef::from(socket).protocol(), Ok(Some(Protocol::TCP)));
+    #[cfg(not(target_os = "linux"))]
+    let is_other = false;
+    is_stream(socket) && !is_other
+}
+
+socket!(TcpStream, std::net::TcpStream, Self::from_nonblocking);
 stream!(
     TcpStream,
     r#"    let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -325,7 +325,9 @@ impl UdpSocket {
     }
 }
 
-socket!(UdpSocket, std::net::UdpSocket, mio::net::UdpSocket::from_std);
+socket!(UdpSocket, std::net::UdpSocket, |socket| Self::from_inner(
+    mio::net::UdpSocket::from_std(socket)
+));
 datagram!(
     UdpSocket,
     r#"    let one = UdpSocket::bind("127.0.0.1:0").await?;

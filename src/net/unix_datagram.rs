@@ -1,17 +1,20 @@
 //! A Unix socket for datagrams.
 
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::{self as std_unix, SocketAddr};
 use std::path::Path;
+use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::peer_cred::{UCred, peer_cred};
 use super::socket::{datagram, socket};
-use crate::home::Direction;
+use crate::base::is_writable;
+use crate::home::{Direction, coop, is_virtual};
 use crate::io::{AsyncFd, Interest, Ready};
 use crate::time::timeout;
 
@@ -46,8 +49,8 @@ pub struct UnixDatagram {
     fd: AsyncFd<std_unix::UnixDatagram>,
 }
 
-/// A full receiver's room is told to nobody but those who are connected with it and those who have datagrams in it (Linux;
-/// `unix_dgram_poll`): others look again after pauses from the shortest to the longest, each twice as long as the one before.
+/// Of a receiver's room, Linux tells those who are connected with it, and those whose datagrams it has taken (`unix_dgram_poll`,
+/// `sock_wfree`). Others look again after pauses from the shortest to the longest, each twice as long as the one before.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(64);
 
@@ -151,25 +154,45 @@ impl UnixDatagram {
     ///
     /// As for [`send_to`](UnixDatagram::send_to).
     pub async fn send_to_addr(&self, buf: &[u8], addr: &SocketAddr) -> io::Result<usize> {
+        let first = {
+            let mut send = pin!(self.fd.write_with(|socket| socket.send_to_addr(buf, addr)));
+            poll_fn(|cx| Poll::Ready(send.as_mut().poll(cx))).await
+        };
+        if let Poll::Ready(sent) = first {
+            return sent;
+        }
+        // That would try again at each event, and at nothing else.
         let mut pause = SHORTEST_PAUSE;
         loop {
-            // From its second turn on, it waits for the socket first: so it is made anew after each pause.
-            let send = self.fd.write_with(|socket| socket.send_to_addr(buf, addr));
-            match timeout(pause, send).await {
-                Ok(sent) => return sent,
-                Err(_) => match self
-                    .fd
-                    .try_io(Interest::WRITABLE, |socket| socket.send_to_addr(buf, addr))
-                {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => pause = (2 * pause).min(LONGEST_PAUSE),
-                    sent => return sent,
-                },
+            coop::unit().await;
+            match self
+                .fd
+                .try_io(Interest::WRITABLE, |socket| socket.send_to_addr(buf, addr))
+            {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return sent,
             }
+            if let Ok(failed) = timeout(pause, self.room()).await {
+                failed?;
+            }
+            pause = (2 * pause).min(LONGEST_PAUSE);
         }
     }
 
-    /// As [`send_to`](UnixDatagram::send_to), for futures written by hand; but if the receiver is full of others' datagrams, Linux
-    /// doesn't tell when there is room: [`connect`](UnixDatagram::connect), and it does.
+    /// An attempt to send has found no room: waits for an event that may tell of some.
+    async fn room(&self) -> io::Result<()> {
+        // If this socket has room, the receiver has none. Linux finds out when it has allocated the datagram, and frees that: so
+        // each attempt comes with an event that tells of nothing. (In virtual time there are no real pauses: then time would run
+        // away from a receiver that is another process's; each event counts, and the loop looks again and again.)
+        if is_writable(self.as_fd()) && !is_virtual() {
+            self.fd.writable().await?.clear_ready();
+        }
+        self.fd.writable().await.map(drop)
+    }
+
+    /// As [`send_to`](UnixDatagram::send_to), for futures written by hand; but it takes no pauses: while the receiver is full, Linux
+    /// answers each attempt by an event of room in this socket, and the task is polled again and again.
+    /// [`connect`](UnixDatagram::connect), and it isn't.
     ///
     /// # Errors
     ///
@@ -255,5 +278,5 @@ impl UnixDatagram {
     }
 }
 
-socket!(UnixDatagram, std_unix::UnixDatagram, std::convert::identity);
+socket!(UnixDatagram, std_unix::UnixDatagram, Self::from_inner);
 datagram!(UnixDatagram, "    let (one, other) = UnixDatagram::pair()?;");

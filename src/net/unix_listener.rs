@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 
 use super::incoming::Incoming;
-use super::socket::{listener, socket};
+use super::socket::{is_stream, listener, socket};
 use super::unix_stream::UnixStream;
 use crate::home::Direction;
 use crate::io::AsyncFd;
@@ -62,21 +62,21 @@ impl UnixListener {
     ///
     /// Those of `bind(2)`.
     pub fn bind_addr(addr: &SocketAddr) -> io::Result<Self> {
-        mio::net::UnixListener::bind_addr(addr).map(Self::from_inner)
+        mio::net::UnixListener::bind_addr(addr).map(|listener| Self::from_inner(listener, true))
     }
 
-    fn from_inner(listener: mio::net::UnixListener) -> Self {
+    /// `is_stream` as for [`UnixStream::from_inner`], of its connections.
+    fn from_inner(listener: mio::net::UnixListener, is_stream: bool) -> Self {
         Self {
-            fd: AsyncFd::from_nonblocking(listener, false),
+            fd: AsyncFd::from_nonblocking(listener, is_stream),
         }
     }
 }
 
-socket!(
-    UnixListener,
-    std::os::unix::net::UnixListener,
-    mio::net::UnixListener::from_std
-);
+socket!(UnixListener, std::os::unix::net::UnixListener, |listener| {
+    let is_stream = is_stream(&listener);
+    Self::from_inner(mio::net::UnixListener::from_std(listener), is_stream)
+});
 listener!(
     UnixListener,
     UnixStream,

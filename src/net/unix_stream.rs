@@ -15,7 +15,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use super::bytes::{send, send_vectored};
 use super::peer_cred::{UCred, peer_cred};
-use super::socket::{connected, socket, stream};
+use super::socket::{connected, is_stream, socket, stream};
 use super::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 use crate::home::{Direction, coop};
 use crate::io::by_ref::{async_read_by_ref, async_write_by_ref};
@@ -53,6 +53,8 @@ use crate::io::{MOST_BUFFERS, MOST_BYTES};
 /// ```
 pub struct UnixStream {
     pub(crate) fd: AsyncFd<mio::net::UnixStream>,
+    #[cfg(target_os = "linux")]
+    is_stream: bool,
     /// The last read has filled its buffers, and the next one may: a guess, for the choice of a system call.
     #[cfg(target_os = "linux")]
     reads_are_full: AtomicBool,
@@ -114,7 +116,7 @@ impl UnixStream {
     /// ```
     pub async fn connect_addr(addr: &SocketAddr) -> io::Result<Self> {
         coop::unit().await;
-        let stream = Self::from_inner(mio::net::UnixStream::connect_addr(addr)?);
+        let stream = Self::from_inner(mio::net::UnixStream::connect_addr(addr)?, true);
         // On Linux it is always there at once.
         if stream.peer_addr().is_err() {
             connected(
@@ -134,13 +136,18 @@ impl UnixStream {
     /// Those of `socketpair(2)`.
     pub fn pair() -> io::Result<(Self, Self)> {
         let (one, other) = mio::net::UnixStream::pair()?;
-        Ok((Self::from_inner(one), Self::from_inner(other)))
+        Ok((Self::from_inner(one, true), Self::from_inner(other, true)))
     }
 
-    pub(super) fn from_inner(stream: mio::net::UnixStream) -> Self {
+    /// `is_stream`: it is what it should be, and not one of packets.
+    pub(super) fn from_inner(stream: mio::net::UnixStream, is_stream: bool) -> Self {
+        #[cfg(not(target_os = "linux"))]
+        let _ = is_stream;
         Self {
             // A short read is no proof here that there is no more: see `read_and_tell`.
             fd: AsyncFd::from_nonblocking(stream, false),
+            #[cfg(target_os = "linux")]
+            is_stream,
             #[cfg(target_os = "linux")]
             reads_are_full: AtomicBool::new(false),
         }
@@ -196,7 +203,7 @@ impl AsyncRead for &UnixStream {
             };
             let is_full = 0 < n && n == asked_for;
             self.reads_are_full.store(is_full, Relaxed);
-            Ok((n, is_all && 0 < n && !is_full))
+            Ok((n, self.is_stream && is_all && 0 < n && !is_full))
         })
     }
 
@@ -230,9 +237,8 @@ fn read_and_tell(socket: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::Res
     Ok((n, message.msg_flags & libc::MSG_CTRUNC == 0))
 }
 
-socket!(
-    UnixStream,
-    std::os::unix::net::UnixStream,
-    mio::net::UnixStream::from_std
-);
+socket!(UnixStream, std::os::unix::net::UnixStream, |stream| {
+    let is_stream = is_stream(&stream);
+    Self::from_inner(mio::net::UnixStream::from_std(stream), is_stream)
+});
 stream!(UnixStream, "    let (one, other) = UnixStream::pair()?;");

@@ -4,14 +4,16 @@
 
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::pin::pin;
 use std::thread;
+use std::time::Duration;
 
 use evbase::Builder;
-use evbase::net::UnixStream;
-use futures::io::{AsyncReadExt, AsyncWriteExt};
-use socket2::SockRef;
+use evbase::net::{TcpStream, UnixListener, UnixStream};
+use evbase::time::timeout;
+use futures::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::block_on;
 use crate::support::{Random, alone, held, poll_here, until, watchdog};
@@ -118,6 +120,46 @@ fn another_senders_bytes_are_not_hidden_where_credentials_are_asked_for() {
             peer.write_all(b"ghi").unwrap();
             assert_eq!(read_all(&stream, 9, round % 2 == 0).await, b"abcdefghi");
         }
+    });
+}
+
+/// Reads three packets that are there at once, each of which is a short read.
+async fn read_packets(mut ours: impl AsyncRead + Unpin, theirs: Socket) {
+    let mut buffer = [0; 64];
+    // From its first wait on, it is told of what comes, once.
+    assert!(poll_here(pin!(ours.read(&mut buffer))).await.is_pending());
+    for packet in ["one", "two!", "three"] {
+        theirs.send(packet.as_bytes()).unwrap();
+    }
+    for packet in ["one", "two!", "three"] {
+        let read = timeout(Duration::from_secs(10), ours.read(&mut buffer)).await;
+        let n = read.expect("a packet is there, and is not read").unwrap();
+        assert_eq!(&buffer[..n], packet.as_bytes());
+    }
+}
+
+/// The types of the standard library's take any socket, and systemd hands out such ones (`ListenSequentialPacket=`).
+#[test]
+fn packets_hide_none_behind_them() {
+    let _watchdog = watchdog();
+    block_on(async {
+        let pair = || Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        let (ours, theirs) = pair();
+        read_packets(UnixStream::from_std(OwnedFd::from(ours).into()).unwrap(), theirs).await;
+        let (ours, theirs) = pair();
+        read_packets(TcpStream::from_std(OwnedFd::from(ours).into()).unwrap(), theirs).await;
+
+        // Those of a listener are what it is.
+        let listener = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        let name = format!("\0evbase-packets-{}", std::process::id());
+        let address = SockAddr::unix(&name).unwrap();
+        listener.bind(&address).unwrap();
+        listener.listen(1).unwrap();
+        let listener = UnixListener::from_std(OwnedFd::from(listener).into()).unwrap();
+        let theirs = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        theirs.connect(&address).unwrap();
+        let (ours, _) = listener.accept().await.unwrap();
+        read_packets(ours, theirs).await;
     });
 }
 

@@ -4,14 +4,16 @@ use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Poll;
+use std::time::Duration;
 
-use evbase::Builder;
 use evbase::io::Interest;
 use evbase::net::{UnixDatagram, UnixListener, UnixStream};
+use evbase::time::timeout;
+use evbase::{Builder, Runtime};
 use futures::StreamExt;
 use futures::io::{AsyncReadExt, AsyncWriteExt};
 use socket2::SockRef;
@@ -370,6 +372,62 @@ fn a_sender_waits_for_room_and_loses_nothing() {
         };
         futures::join!(send, receive);
     });
+}
+
+/// Fills the queue of whoever is bound there.
+fn fill(path: &Path, sender: &UnixDatagram) -> usize {
+    (0..).take_while(|_| sender.try_send_to(b"first", path).is_ok()).count()
+}
+
+#[test]
+fn a_sender_that_waits_for_room_lets_its_loop_sleep() {
+    let _watchdog = watchdog();
+    // The receiver is full of others' datagrams, or of the sender's own.
+    for is_own in [false, true] {
+        let path = TempPath::new();
+        let runtime = Runtime::new().unwrap();
+        let server = std::os::unix::net::UnixDatagram::bind(&path.0).unwrap();
+        let (filler, sender) = (UnixDatagram::unbound().unwrap(), UnixDatagram::unbound().unwrap());
+        fill(&path.0, if is_own { &sender } else { &filler });
+        let send = sender.send_to(b"second", &path.0);
+        runtime
+            .block_on(async {
+                let mut send = pin!(send);
+                let in_time = timeout(Duration::from_millis(300), send.as_mut()).await;
+                assert!(in_time.is_err());
+                let turns = runtime.metrics().turns;
+                assert!(turns < 200, "{turns} turns in 300 ms");
+                server.recv(&mut [0; 16]).unwrap();
+                assert_eq!(send.await.unwrap(), 6);
+            })
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_sender_is_told_at_once_of_the_room_that_its_own_datagrams_leave() {
+    let _watchdog = watchdog();
+    let path = TempPath::new();
+    let server = std::os::unix::net::UnixDatagram::bind(&path.0).unwrap();
+    let sender = UnixDatagram::unbound().unwrap();
+    let runtime = Runtime::new().unwrap();
+    let told = runtime.block_on(async {
+        let timers = || runtime.metrics().timers;
+        let mut told = 0;
+        for _ in 0..20 {
+            fill(&path.0, &sender);
+            let mut send = pin!(sender.send_to(b"second", &path.0));
+            // Until its pauses are longer.
+            let waits = timeout(Duration::from_millis(20), send.as_mut());
+            assert!(waits.await.is_err());
+            server.recv(&mut [0; 16]).unwrap();
+            let before = timers();
+            assert_eq!(send.await.unwrap(), 6);
+            told += usize::from(timers() == before);
+        }
+        told
+    });
+    assert!(told.unwrap() > 0, "each time a pause has ended first");
 }
 
 #[test]
