@@ -639,8 +639,9 @@ impl Executor {
 pub(crate) fn spawn<F>(inbox: &Arc<Inbox>, future: F, origin: Origin) -> Result<JoinHandle<F::Output>, F>
 where
     F: Future + Send + 'static,
+    F::Output: Send,
 {
-    // SAFETY: `F: Send`.
+    // SAFETY: the future may go home, and its output come back, since both are `Send`.
     unsafe { spawn_unchecked(inbox, future, origin) }
 }
 
@@ -648,7 +649,7 @@ where
 ///
 /// # Safety
 ///
-/// What the future holds before its first poll is `Send`.
+/// What the future holds before its first poll is `Send`, and so is its output.
 pub(crate) unsafe fn spawn_unchecked<F>(
     inbox: &Arc<Inbox>,
     future: F,

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::panic::RefUnwindSafe;
 use std::thread::{self, ThreadId};
 
 use parking_lot::Mutex;
@@ -91,6 +92,9 @@ pub struct SpawnError<X> {
     /// In a mutex, which nobody locks, to be `Sync` whenever `X` is `Send`.
     value: Mutex<X>,
 }
+
+// Nobody has the value by a shared reference.
+impl<X> RefUnwindSafe for SpawnError<X> {}
 
 /// The reason in a [`SpawnError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

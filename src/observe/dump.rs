@@ -59,7 +59,6 @@ pub struct TaskDump {
 #[non_exhaustive]
 pub enum WaitsFor {
     /// A descriptor.
-    #[non_exhaustive]
     Fd {
         /// Its number.
         fd: RawFd,
@@ -67,7 +66,6 @@ pub enum WaitsFor {
         interest: Interest,
     },
     /// A timer.
-    #[non_exhaustive]
     Timer {
         /// When it is due.
         deadline: Instant,

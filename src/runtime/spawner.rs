@@ -162,6 +162,7 @@ impl Spawner {
     fn send<F>(&self, future: F, origin: Origin) -> Result<JoinHandle<F::Output>, SpawnError<F>>
     where
         F: Future + Send + 'static,
+        F::Output: Send,
     {
         self.give(future, origin, executor::spawn)
     }
@@ -186,7 +187,7 @@ impl Spawner {
     }
 
     /// What the inbox refuses after a stop, as from abroad: on the home thread, outside of the runtime's context, the grace
-    /// period takes it.
+    /// period takes it, from the moment when home has seen the stop.
     #[cold]
     fn give_in_grace<F>(&self, future: F, origin: Origin) -> Result<JoinHandle<F::Output>, SpawnError<F>>
     where
@@ -262,7 +263,7 @@ impl Spawner {
         let future = MakeFuture::Closure { make: Some(make) };
         let origin = self.origin();
         if const { is_large::<MakeFuture<C, F>>() } {
-            // SAFETY: before its first poll, which is at home, this future holds only the closure, which is `Send`.
+            // SAFETY: before its first poll, which is at home, this future holds only the closure, which is `Send`, as the output is.
             let refused = self.give(Large::new(future), origin, |inbox, future, origin| unsafe {
                 executor::spawn_unchecked(inbox, future, origin)
             });

@@ -67,6 +67,7 @@ fn handles_may_be_used_after_a_panic() {
         is_unwind_safe!(JoinHandle<u8>),
         is_unwind_safe!(&'static JoinHandle<u8>),
         is_unwind_safe!(AbortHandle),
+        is_unwind_safe!(&'static evbase::SpawnError<u8>),
         is_unwind_safe!(AbortOnDrop<u8>),
         is_unwind_safe!(JoinSet<u8>),
         is_unwind_safe!(Sleep),

@@ -166,7 +166,7 @@ pub(super) fn unsupported(fd: RawFd) -> io::Error {
     io::Error::new(
         io::ErrorKind::Unsupported,
         format!(
-            "descriptor {fd} can't be polled for readiness (it is a regular file or a directory); read and write \
+            "descriptor {fd} can't be polled for readiness (as a regular file or a directory); read and write \
              files on a thread pool instead"
         ),
     )
