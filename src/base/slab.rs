@@ -8,7 +8,7 @@
 //! Invariants:
 //! * If chunk `n` has a free slot, or is `lowest`, bit `n` of `room` is set; of one that is full it is cleared when that is found. A
 //!   chunk that was freed has room, but no memory.
-//! * No chunk below `lowest` has room.
+//! * No chunk below `lowest` has room. It may be the number of the next chunk, which isn't there yet.
 //! * `spare` is the only empty chunk that has memory, if there is one.
 //!
 //! A number is given again as soon as it is free: users that keep numbers for long keep a stamp beside them.
@@ -183,8 +183,9 @@ impl<T> Slab<T> {
                 *word &= *word - 1;
             }
         }
-        self.lowest = self.add_chunk();
-        self.lowest
+        // Full, and without its bit, `lowest` may be what was looked at last: it must not stay that.
+        self.lowest = self.chunks.len();
+        self.add_chunk()
     }
 
     fn add_chunk(&mut self) -> usize {
@@ -258,7 +259,8 @@ mod tests {
                 .filter(|(_, value)| value.is_some())
                 .fold(0, |bits, (slot, _)| bits | 1 << slot);
             assert_eq!(chunk.free, !used);
-            assert!(chunk.free == 0 || slab.room[number / 64] >> (number % 64) & 1 == 1);
+            let has_bit = slab.room[number / 64] >> (number % 64) & 1 == 1;
+            assert!(has_bit || (chunk.free == 0 && number != slab.lowest));
             if used == 0 && chunk.values.is_some() {
                 empty_with_memory.push(number);
             }

@@ -16,8 +16,8 @@ use super::slab::Slab;
 
 /// Names a source that is registered with an [`EventBase`](super::EventBase).
 ///
-/// A key is never reused: once its source was deregistered, it finds nothing. It means something only to the base
-/// that it came from.
+/// Once its source was deregistered, a key finds nothing, until the base has registered 2^32 further ones. It means something only to
+/// the base that it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     index: u32,

@@ -43,8 +43,8 @@ use crate::random::Random;
 
 /// Names a timer that is armed in an [`EventBase`](super::EventBase).
 ///
-/// A key is never reused: once its timer has fired or was disarmed, it finds nothing. It means something only to the
-/// base that it came from.
+/// Once its timer has fired or was disarmed, a key finds nothing, until the base has armed 2^32 further ones. It means something only
+/// to the base that it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerKey {
     /// The node's index below, the arming's stamp above: one word, since a timer is often disarmed while the stores are still on

@@ -38,8 +38,11 @@ pub(crate) fn dropped(shared: &Arc<Shared>) {
     }
     shared.stop(StopLevel::Drop);
     match Standing::of(shared) {
-        // If another thread becomes home first, that one sees the stop and closes.
-        Standing::Unbound => Home::bind_to_close(shared).iter().for_each(Home::close_at_once),
+        Standing::Unbound => match Home::bind_to_close(shared) {
+            Some(home) => home.close_at_once(),
+            // Another thread has become home meanwhile.
+            None => shared.closed.nudge(),
+        },
         Standing::Here(home) if !home.is_driven() => home.close_here(),
         // If a foreign executor on the home thread polls a `Terminated`, that poll closes.
         Standing::Elsewhere(_) => shared.closed.nudge(),

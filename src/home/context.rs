@@ -32,7 +32,7 @@ thread_local! {
     };
     static LISTENS: Cell<bool> = const { Cell::new(false) };
     static NUMBER: Cell<ThreadNumber> = const { Cell::new(0) };
-    static LOOPS: Cell<Loops> = const { Cell::new(Loops { running: 0, generation: 0 }) };
+    static LOOPS: Cell<Loops> = const { Cell::new(Loops { running: 0, number: 0, generation: 0 }) };
     static CONTEXTS: RefCell<ManuallyDrop<Contexts>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
 }
 
@@ -319,10 +319,15 @@ pub(super) fn others(except: &Home, condition: impl Fn(&Home) -> bool) -> Vec<Rc
     homes.unwrap_or_default()
 }
 
+/// Names a loop among those of its thread, with all that run further in.
+pub(super) type LoopNumber = u64;
+
 /// The loops that run on this thread.
 #[derive(Clone, Copy)]
 struct Loops {
     running: usize,
+    /// That of the outermost one, or of the last one.
+    number: LoopNumber,
     /// That of the process: in the child of a fork, loops of the parent are on the stack, but don't run.
     generation: usize,
 }
@@ -342,6 +347,12 @@ pub(crate) fn inside_loop() -> bool {
     LOOPS.try_with(Cell::get).is_ok_and(|loops| loops.now() > 0)
 }
 
+/// The outermost loop of evbase on this thread, if one runs.
+pub(super) fn this_loop() -> Option<LoopNumber> {
+    let loops = LOOPS.try_with(Cell::get).ok()?;
+    (loops.now() > 0).then_some(loops.number)
+}
+
 /// Counts a running loop while it lives.
 pub(super) struct InLoop {
     outside: Loops,
@@ -349,12 +360,17 @@ pub(super) struct InLoop {
 
 impl InLoop {
     pub(super) fn begin() -> Self {
-        let outside = LOOPS.try_with(Cell::get).unwrap_or(Loops {
+        let mut outside = LOOPS.try_with(Cell::get).unwrap_or(Loops {
             running: 0,
+            number: 0,
             generation: 0,
         });
+        if outside.now() == 0 {
+            outside.number += 1;
+        }
         let inside = Loops {
             running: outside.now() + 1,
+            number: outside.number,
             generation: fork::generation(),
         };
         let _ = LOOPS.try_with(|loops| loops.set(inside));

@@ -2,11 +2,11 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::context;
+use super::context::{self, LoopNumber};
 use super::error::RunError;
-use super::home::{Home, Turn};
+use super::home::{Home, Turn, time_until};
 use crate::executor::Stops;
 
 /// What a home knows of being a guest on its thread, and of the guests there.
@@ -17,26 +17,43 @@ use crate::executor::Stops;
 pub(super) struct Guest {
     /// The stops of which this home's host was told.
     told: Cell<Stops>,
-    /// The last turn was made inside the loop of another runtime.
-    turned_inside: Cell<bool>,
+    /// The loop of another runtime in which the last turn was made, if it was in one.
+    turned_in: Cell<Option<LoopNumber>>,
     /// In the loop of this home: how many polls there had been when it would have slept, but for guests that nobody had turned.
     idle_at: Cell<Option<u64>>,
+    /// In the loop of this home: until when it waits for the hosts of guests that were turned in it before.
+    patience: Cell<Option<Instant>>,
 }
+
+/// How long a loop waits for a turn of a guest that was asked to stop, and that was turned in this loop before: by a task that
+/// another thread, which polls the guest's descriptor, or a clock, will tell.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Home {
     /// The bell has rung in the loop of this home: tells the hosts of the guests on this thread that these were asked to stop. If
     /// such a host is a task of this loop, it turns its guest now. A loop that `would_sleep`, and has looked in vain since, closes
-    /// those that nobody turns: this thread does nothing else meanwhile.
+    /// those that nobody turns: this thread does nothing else meanwhile. For those that were turned in this loop it waits a while.
     pub(super) fn tell_hosts(&self, would_sleep: bool) {
         let guests = context::others(self, Home::has_to_tell_host);
         if guests.is_empty() {
-            return;
+            return self.guest.patience.set(None);
         }
         let told = guests.iter().filter(|home| home.tell_host()).count();
+        if told > 0 {
+            self.guest.patience.set(None);
+        }
         let polls = self.shared().inbox().counts().polls.get();
         let is_idle = told == 0 && would_sleep;
         if self.guest.idle_at.replace(is_idle.then_some(polls)) == Some(polls) && is_idle {
-            guests.iter().for_each(Home::close_at_once);
+            let patience = self.guest.patience.get();
+            let is_over = patience.is_some_and(|end| end <= Instant::now());
+            let (awaited, others): (Vec<_>, Vec<_>) =
+                (guests.iter()).partition(|home| !is_over && home.is_turned_here());
+            self.guest.patience.set(match awaited.is_empty() {
+                true => None,
+                false => patience.or_else(|| Some(Instant::now() + PATIENCE)),
+            });
+            others.into_iter().for_each(Home::close_at_once);
         } else if let Some(bell) = context::bell() {
             // The loop looks, without sleeping, and comes back here.
             bell.ring();
@@ -45,7 +62,7 @@ impl Home {
 
     /// A turn, called by the host: one that never waits.
     pub(crate) fn turn_as_guest(self: &Rc<Self>) -> Result<Turn, RunError> {
-        self.guest.turned_inside.set(context::inside_loop());
+        self.guest.turned_in.set(context::this_loop());
         if self.has_nothing_to_do() {
             return Ok(Turn::default());
         }
@@ -76,8 +93,19 @@ impl Home {
 
     /// Whether the host sees to a stop, by turns in the loop that runs on this thread.
     pub(crate) fn is_left_to_host(&self) -> bool {
-        self.shared().is_embedded()
-            && context::inside_loop()
-            && (self.guest.turned_inside.get() || self.has_unseen_stop())
+        self.shared().is_embedded() && context::inside_loop() && (self.is_turned_here() || self.has_unseen_stop())
+    }
+
+    /// Whether the last turn was made in the loop that runs on this thread.
+    fn is_turned_here(&self) -> bool {
+        self.guest
+            .turned_in
+            .get()
+            .is_some_and(|turned| context::this_loop() == Some(turned))
+    }
+
+    /// What is left of the time for which this home's loop waits for hosts, if it does.
+    pub(super) fn patience_left(&self) -> Option<Duration> {
+        self.guest.patience.get().map(time_until)
     }
 }

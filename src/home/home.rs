@@ -440,7 +440,8 @@ impl Home {
     /// there is nothing to do; then runs ready tasks. Returns what was done, and whether the root has ended.
     fn pass(&self, seen: Stops, timeout: Option<Duration>, root: Option<&mut dyn Root>) -> io::Result<(Turn, bool)> {
         let may_sleep = |timeout| timeout != Some(Duration::ZERO) && !self.executor.has_work();
-        if context::bell().is_some_and(|bell| bell.answer()) {
+        let is_over = || self.patience_left() == Some(Duration::ZERO);
+        if context::bell().is_some_and(|bell| bell.answer() || is_over()) {
             context::sweep(Some(&self.shared));
             self.tell_hosts(may_sleep(timeout));
         }
@@ -508,6 +509,7 @@ impl Home {
                 // There is no descriptor left for the bell: home looks at it every few milliseconds.
                 timeout = Some(timeout.map_or(NAP, |timeout| timeout.min(NAP)));
             }
+            timeout = earlier(timeout, self.patience_left());
             if !bell.fall_asleep() {
                 return (self.look(Some(Duration::ZERO), false), seen);
             }

@@ -377,8 +377,9 @@ impl Future for Terminated {
             // The runtime ends in another process.
             return Poll::Pending;
         }
-        // At home, outside of the loop, a poll after the drop of the runtime closes it: that drop wakes this waker.
-        let can_help = matches!(Standing::of(&this.shared), Standing::Here(home) if !home.is_driven());
+        // At home, outside of the loop, a poll after the drop of the runtime closes it: that drop wakes this waker. This thread may
+        // leave the loop before, or become home, and not poll again.
+        let can_help = matches!(Standing::of(&this.shared), Standing::Here(_) | Standing::Unbound);
         // The waker is kept before `help_along` looks at the stops: a stop that comes after that finds it.
         let mut report = this.shared.closed.poll(&mut this.waiter, cx.waker(), can_help);
         if report.is_none() {

@@ -162,6 +162,10 @@ fn block_on<F: Future + Unpin>(future: &mut F, deadline: Option<Instant>) -> Res
             return Err(WaitError::Forked);
         }
         if let Some(home) = context::due(&|_| true) {
+            // It may have rung for others as well: this one's loop looks at those, or passes the ring on when it ends.
+            if let Some(bell) = &sleeper.bell {
+                bell.ring();
+            }
             // Its grace period ends early when the future is woken. Stops of the other runtimes are heard meanwhile.
             let is_woken = || sleeper.woken.load(Acquire);
             let goal = Goal {

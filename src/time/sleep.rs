@@ -267,6 +267,6 @@ mod tests {
 
     #[test]
     fn a_sleep_stays_small() {
-        assert_eq!(size_of::<Sleep>(), size_of::<Instant>() + 16);
+        assert!(size_of::<Sleep>() <= size_of::<Instant>() + 16);
     }
 }

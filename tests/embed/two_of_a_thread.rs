@@ -3,15 +3,18 @@
 use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use evbase::io::AsyncFd;
 use evbase::time::{sleep, timeout};
-use evbase::{Builder, Cause, Embedded, RunError, Runtime, spawn_local, yield_now};
+use evbase::{Builder, Cause, Embedded, RunError, Runtime, Shutdown, spawn_local, yield_now};
+use futures::StreamExt;
 
 use crate::scenarios::is_readable;
-use crate::support::{Tid, rounds, turn_when_readable, until_parked};
+use crate::support::{Tid, readable_within, rounds, turn_when_readable, until_parked};
 use crate::watched;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -417,4 +420,119 @@ fn a_stop_that_comes_as_a_wait_ends_is_told_to_the_host() {
         }
         drop(task);
     });
+}
+
+/// How the task in another loop that turns a guest hears that it wants its turn.
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    ByAnotherThread,
+    ByTheClock,
+}
+
+#[test]
+fn a_guest_that_a_task_turns_gets_its_grace_period_however_the_task_is_told() {
+    for told in [Told::ByAnotherThread, Told::ByTheClock] {
+        rounds(30, |_| {
+            let guest = Builder::new().grace(SOON).build().unwrap();
+            let embedded = Arc::new(guest.embed().unwrap());
+            let shutdown = guest.shutdown_handle();
+            let lasts = guest.spawn_local(async {
+                evbase::Shutdown::current().requested().await;
+                sleep(Duration::from_micros(100)).await;
+            });
+            let host = Runtime::new().unwrap();
+            let (tell, mut is_told) = futures::channel::mpsc::channel(1);
+            let home = Tid::here();
+            let closed = Arc::new(AtomicBool::new(false));
+            let (polls, is_closed) = (embedded.clone(), closed.clone());
+            let polls = thread::spawn(move || {
+                let mut tell = tell;
+                while !is_closed.load(SeqCst) {
+                    if readable_within(&*polls, Duration::from_millis(5)) {
+                        let _ = tell.try_send(());
+                        thread::sleep(Duration::from_micros(100));
+                    }
+                }
+            });
+            let stops = thread::spawn(move || {
+                until_parked(home);
+                shutdown.request();
+            });
+            let turns = async {
+                while !embedded.turn().unwrap().closed {
+                    match told {
+                        Told::ByAnotherThread => is_told.next().await.unwrap(),
+                        Told::ByTheClock => sleep(Duration::from_millis(5)).await,
+                    }
+                }
+            };
+            host.block_on(timeout(SOON, turns)).unwrap().unwrap();
+            closed.store(true, SeqCst);
+            polls.join().unwrap();
+            stops.join().unwrap();
+            assert!(
+                lasts.unwrap().wait().unwrap().is_ok(),
+                "{told:?}: it had no grace period"
+            );
+        });
+    }
+}
+
+#[test]
+fn a_guest_that_its_task_has_turned_and_turns_no_more_is_closed_after_a_while() {
+    watched(|| {
+        let guest = Builder::new().grace(Duration::MAX).build().unwrap();
+        let embedded = guest.embed().unwrap();
+        drop(guest.spawn_local(std::future::pending::<()>()).unwrap());
+        let shutdown = guest.shutdown_handle();
+        let home = Tid::here();
+        let stops = thread::spawn(move || {
+            until_parked(home);
+            shutdown.request();
+        });
+        let end = guest.shutdown_handle().terminated();
+        let report = Runtime::new().unwrap().block_on(async {
+            embedded.turn().unwrap();
+            end.await
+        });
+        assert_eq!(report.unwrap().cancelled, 1);
+        stops.join().unwrap();
+    });
+}
+
+#[test]
+fn a_wait_that_hears_of_two_stops_at_once_forgets_neither() {
+    for second_first in [false, true] {
+        rounds(200, |_| {
+            let there = Builder::new().start("there").unwrap();
+            let one = Builder::new().grace(Duration::MAX).build().unwrap();
+            let _stays = one.spawn_local(std::future::pending::<()>()).unwrap();
+            let other = Runtime::new().unwrap();
+            let embedded = other.embed().unwrap();
+            let alive = Rc::new(());
+            let held = alive.clone();
+            let task = other.spawn_local(async move {
+                let _held = held;
+                std::future::pending::<()>().await;
+            });
+            embedded.turn().unwrap();
+            let (first, second) = (one.shutdown_handle(), other.shutdown_handle());
+            let home = Tid::here();
+            let stops = thread::spawn(move || {
+                until_parked(home);
+                match second_first {
+                    true => [&second, &first].map(Shutdown::request),
+                    false => [&first, &second].map(Shutdown::request),
+                }
+            });
+            let end = there.shutdown_handle().terminated();
+            assert!(end.wait_timeout(Duration::from_millis(5)).unwrap().is_none());
+            stops.join().unwrap();
+            // The wait has closed it, or its host was told.
+            let is_closed = Rc::strong_count(&alive) == 1;
+            assert!(is_closed || readable_within(&embedded, SOON));
+            one.shutdown_handle().request_now();
+            drop(task);
+        });
+    }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use evbase::io::AsyncFd;
 use evbase::time::timeout;
 use evbase::{Builder, Cause, Report, Runtime, Terminated};
+use futures::task::LocalSpawnExt;
 
 use crate::support::{Held, Tid, Wakes, alone, held, in_seconds, poll_with, rounds_alone, tid_of, until, until_parked};
 
@@ -295,6 +296,63 @@ fn a_stop_reaches_who_waits_for_what_has_no_home_while_others_come_and_go() {
         }
         shutdown.request();
         assert_eq!(stays.join().unwrap().cause, Cause::Requested);
+    });
+}
+
+/// The waker of a poll is kept, and what that poll could not do, the next one can.
+#[test]
+fn a_drop_wakes_who_awaits_the_end_in_another_executor_since_before_the_thread_was_home() {
+    rounds_alone(300, |_| {
+        let runtime = unbound();
+        let mut end = runtime.shutdown_handle().terminated();
+        let mut runtime = Some(runtime);
+        let report = futures::executor::block_on(poll_fn(|cx| {
+            let polled = poll_with(&mut end, cx.waker());
+            if let Some(runtime) = runtime.take() {
+                assert!(polled.is_pending());
+                drop(runtime.spawn_local(pending::<()>()).unwrap());
+                drop(thread::spawn(move || drop(runtime)));
+            }
+            polled
+        }));
+        assert_eq!(report.cause, Cause::Dropped);
+    });
+}
+
+#[test]
+fn a_drop_wakes_who_awaits_the_end_in_another_executor_that_was_in_the_loop_before() {
+    rounds_alone(300, |_| {
+        let runtime = unbound();
+        let mut pool = futures::executor::LocalPool::new();
+        let end = runtime.shutdown_handle().terminated();
+        let told = pool.spawner().spawn_local_with_handle(end).unwrap();
+        runtime.block_on(async { pool.run_until_stalled() }).unwrap();
+        let abroad = thread::spawn(move || drop(runtime));
+        assert_eq!(pool.run_until(told).cause, Cause::Dropped);
+        abroad.join().unwrap();
+    });
+}
+
+#[test]
+fn a_wait_hears_of_a_stop_that_comes_with_that_of_a_runtime_whose_grace_period_it_runs() {
+    rounds_alone(300, |_| {
+        let there = Builder::new().start("there").unwrap();
+        let one = Builder::new().grace(Duration::MAX).build().unwrap();
+        drop(one.spawn_local(pending::<()>()).unwrap());
+        let other = at_home_here();
+        let ends = [one.shutdown_handle(), other.shutdown_handle()];
+        let (release, released) = futures::channel::oneshot::channel::<()>();
+        let task = there.spawner().spawn(released);
+        let home = Tid::here();
+        let stops = thread::spawn(move || {
+            until_parked(home);
+            ends.iter().for_each(evbase::Shutdown::request);
+            assert_eq!(ends[1].terminated().wait().unwrap().cause, Cause::Requested);
+            release.send(()).unwrap();
+        });
+        task.wait().unwrap().unwrap().unwrap();
+        stops.join().unwrap();
+        one.shutdown_handle().request_now();
     });
 }
 
