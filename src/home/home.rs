@@ -439,19 +439,16 @@ impl Home {
     /// Closes the runtimes of this thread for which the bell has rung; looks at the kernel and the clock, and sleeps there if
     /// there is nothing to do; then runs ready tasks. Returns what was done, and whether the root has ended.
     fn pass(&self, seen: Stops, timeout: Option<Duration>, root: Option<&mut dyn Root>) -> io::Result<(Turn, bool)> {
-        let may_sleep = |timeout| timeout != Some(Duration::ZERO) && !self.executor.has_work();
-        let is_over = || self.patience_left() == Some(Duration::ZERO);
-        if context::bell().is_some_and(|bell| bell.answer() || is_over()) {
-            context::sweep(Some(&self.shared));
-            self.tell_hosts(may_sleep(timeout));
+        if let Some(bell) = context::bell() {
+            self.answer(&bell, timeout);
         }
         self.shared.counters.turns.add(1);
         let mut turn = Turn::default();
         let mut timeout = timeout;
-        let mut sleeps = may_sleep(timeout);
+        let mut sleeps = self.may_sleep(timeout);
         if sleeps && !self.hooks.is_empty() {
             timeout = self.hooks.before(self.now(), self.time_to_sleep(timeout));
-            sleeps = may_sleep(timeout);
+            sleeps = self.may_sleep(timeout);
         }
         let (looked, seen_now) = if sleeps {
             self.sleep(seen, timeout)
@@ -489,6 +486,21 @@ impl Home {
             counters.armed.set(base.timers());
         }
         Ok((turn, root_done))
+    }
+
+    /// Whether nothing keeps the loop, which has so much time, from sleeping.
+    #[inline]
+    fn may_sleep(&self, timeout: Option<Duration>) -> bool {
+        timeout != Some(Duration::ZERO) && !self.executor.has_work()
+    }
+
+    /// Closes the other runtimes of this thread that were asked to stop, or tells their hosts, if the bell has rung.
+    #[inline(never)]
+    fn answer(&self, bell: &Bell, timeout: Option<Duration>) {
+        if bell.answer() || self.patience_left() == Some(Duration::ZERO) {
+            context::sweep(Some(&self.shared));
+            self.tell_hosts(self.may_sleep(timeout));
+        }
     }
 
     /// Waits in the kernel until there is something to do, unless a message or a stop has come: whoever sends one from here on
