@@ -1,5 +1,6 @@
 //! `poll(2)`: a look at a few descriptors, or a wait for them, beside the queue.
 
+#[cfg(feature = "net")]
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
