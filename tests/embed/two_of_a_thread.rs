@@ -14,7 +14,7 @@ use evbase::{Builder, Cause, Embedded, RunError, Runtime, Shutdown, spawn_local,
 use futures::StreamExt;
 
 use crate::scenarios::is_readable;
-use crate::support::{Tid, readable_within, rounds, turn_when_readable, until_parked};
+use crate::support::{Tid, readable_within, rounds, turn_when_readable, until_parked, until_parked_or};
 use crate::watched;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -518,8 +518,10 @@ fn a_wait_that_hears_of_two_stops_at_once_forgets_neither() {
             embedded.turn().unwrap();
             let (first, second) = (one.shutdown_handle(), other.shutdown_handle());
             let home = Tid::here();
+            let waited = Arc::new(AtomicBool::new(false));
+            let is_over = waited.clone();
             let stops = thread::spawn(move || {
-                until_parked(home);
+                until_parked_or(home, || is_over.load(SeqCst));
                 match second_first {
                     true => [&second, &first].map(Shutdown::request),
                     false => [&first, &second].map(Shutdown::request),
@@ -527,6 +529,7 @@ fn a_wait_that_hears_of_two_stops_at_once_forgets_neither() {
             });
             let end = there.shutdown_handle().terminated();
             assert!(end.wait_timeout(Duration::from_millis(5)).unwrap().is_none());
+            waited.store(true, SeqCst);
             stops.join().unwrap();
             // The wait has closed it, or its host was told.
             let is_closed = Rc::strong_count(&alive) == 1;
