@@ -439,12 +439,12 @@ impl Home {
     /// Closes the runtimes of this thread for which the bell has rung; looks at the kernel and the clock, and sleeps there if
     /// there is nothing to do; then runs ready tasks. Returns what was done, and whether the root has ended.
     fn pass(&self, seen: Stops, timeout: Option<Duration>, root: Option<&mut dyn Root>) -> io::Result<(Turn, bool)> {
+        let mut timeout = timeout;
         if let Some(bell) = context::bell() {
-            self.answer(&bell, timeout);
+            timeout = self.answer(&bell, timeout);
         }
         self.shared.counters.turns.add(1);
         let mut turn = Turn::default();
-        let mut timeout = timeout;
         let mut sleeps = self.may_sleep(timeout);
         if sleeps && !self.hooks.is_empty() {
             timeout = self.hooks.before(self.now(), self.time_to_sleep(timeout));
@@ -494,13 +494,17 @@ impl Home {
         timeout != Some(Duration::ZERO) && !self.executor.has_work()
     }
 
-    /// Closes the other runtimes of this thread that were asked to stop, or tells their hosts, if the bell has rung.
+    /// Closes the other runtimes of this thread that were asked to stop, or tells their hosts, if the bell has rung. Gives the time
+    /// that the pass has: none then, since the ring, or what was dropped now, may be what the caller of the loop waits for, and there
+    /// is no other ring.
     #[inline(never)]
-    fn answer(&self, bell: &Bell, timeout: Option<Duration>) {
-        if bell.answer() || self.patience_left() == Some(Duration::ZERO) {
+    fn answer(&self, bell: &Bell, timeout: Option<Duration>) -> Option<Duration> {
+        let has_rung = bell.answer();
+        if has_rung || self.patience_left() == Some(Duration::ZERO) {
             context::sweep(Some(&self.shared));
             self.tell_hosts(self.may_sleep(timeout));
         }
+        if has_rung { Some(Duration::ZERO) } else { timeout }
     }
 
     /// Waits in the kernel until there is something to do, unless a message or a stop has come: whoever sends one from here on

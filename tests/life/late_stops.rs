@@ -422,3 +422,29 @@ fn a_stop_is_heard_by_the_loop_of_another_runtime_whose_time_is_virtual() {
         stops.join().unwrap();
     });
 }
+
+/// The ring that wakes the wait may come while the loop, which runs the grace period of another runtime, answers one before.
+#[test]
+fn a_wait_is_woken_although_the_loop_of_a_grace_period_answers_the_ring() {
+    rounds_alone(50_000, |round| {
+        let one = Builder::new().grace(Duration::MAX).build().unwrap();
+        drop(one.spawn_local(pending::<()>()).unwrap());
+        let other = at_home_here();
+        one.shutdown_handle().request();
+        let (shutdown, home) = (other.shutdown_handle(), Tid::here());
+        let (start, handle) = mpsc::channel();
+        let stops = thread::spawn(move || {
+            let there = at_home_here();
+            let (release, released) = futures::channel::oneshot::channel::<()>();
+            start.send(there.spawn_local(released).unwrap()).unwrap();
+            until_parked(home);
+            shutdown.request();
+            (0..round % 400 * 10).for_each(|_| std::hint::spin_loop());
+            release.send(()).unwrap();
+            while there.turn(Some(Duration::ZERO)).unwrap().polls == 0 {}
+        });
+        handle.recv().unwrap().wait().unwrap().unwrap().unwrap();
+        stops.join().unwrap();
+        one.shutdown_handle().request_now();
+    });
+}
