@@ -64,7 +64,6 @@ pub(super) fn allocate(layout: Layout, inbox: &Arc<Inbox>) -> NonNull<BlockHeade
 /// # Safety
 ///
 /// The caller owns the block, which was allocated with that layout; nothing but the handle to the inbox is left in it.
-#[inline(never)]
 pub(super) unsafe fn deallocate(block: NonNull<BlockHeader>, layout: Layout) {
     // SAFETY: the caller's promise.
     unsafe {

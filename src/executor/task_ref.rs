@@ -161,23 +161,23 @@ unsafe fn lent(data: *const ()) -> ManuallyDrop<TaskRef> {
 }
 
 unsafe fn clone_waker(data: *const ()) -> RawWaker {
-    // SAFETY: called by `Waker`.
+    // SAFETY: called by a `Waker`, on any thread: its pointer is a counted reference, which it keeps meanwhile.
     let task = unsafe { lent(data) };
     mem::forget(TaskRef::clone(&task));
     RawWaker::new(data, &WAKER)
 }
 
 unsafe fn wake(data: *const ()) {
-    // SAFETY: called by `Waker`, which gives its reference away. It is released last: it keeps the inbox.
+    // SAFETY: called by a `Waker`, which gives its reference away. It is released last: it keeps the inbox.
     ManuallyDrop::into_inner(unsafe { lent(data) }).wake();
 }
 
 unsafe fn wake_by_ref(data: *const ()) {
-    // SAFETY: called by `Waker`.
+    // SAFETY: as in `clone_waker`.
     unsafe { lent(data) }.wake();
 }
 
 unsafe fn drop_waker(data: *const ()) {
-    // SAFETY: called by `Waker`, which gives its reference back.
+    // SAFETY: called by a `Waker`, which gives its reference back.
     drop(ManuallyDrop::into_inner(unsafe { lent(data) }));
 }

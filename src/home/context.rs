@@ -287,12 +287,9 @@ pub(crate) fn sweep(except: Option<&Arc<Shared>>) {
 /// this thread if it slept then, and it may not come back for long: so the hosts of its guests are told now, and the other threads
 /// that wait for the end of a runtime without a home.
 pub(crate) fn pass_rings_on() {
-    let guests = THREAD.try_with(|thread| {
-        let homes = thread.homes.borrow();
-        let guests = homes.iter().filter(|home| home.has_to_tell_host());
-        guests.cloned().collect::<Vec<_>>()
-    });
-    guests.iter().flatten().for_each(|home| _ = home.tell_host());
+    homes(Home::has_to_tell_host)
+        .iter()
+        .for_each(|home| _ = home.tell_host());
     let awaited = THREAD.try_with(|thread| {
         let awaited = thread.awaited.borrow();
         awaited.iter().filter_map(Weak::upgrade).collect::<Vec<_>>()
@@ -309,12 +306,11 @@ pub(super) fn has_rung() -> bool {
     has_rung.unwrap_or(false)
 }
 
-/// The other homes on this thread for which the condition holds.
-pub(super) fn others(except: &Home, condition: impl Fn(&Home) -> bool) -> Vec<Rc<Home>> {
+/// The homes on this thread for which the condition holds.
+pub(super) fn homes(condition: impl Fn(&Home) -> bool) -> Vec<Rc<Home>> {
     let homes = THREAD.try_with(|thread| {
         let homes = thread.homes.borrow();
-        let others = homes.iter().filter(|home| !std::ptr::eq(&***home, except));
-        others.filter(|home| condition(home)).cloned().collect()
+        homes.iter().filter(|home| condition(home)).cloned().collect()
     });
     homes.unwrap_or_default()
 }

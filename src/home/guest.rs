@@ -34,7 +34,8 @@ impl Home {
     /// such a host is a task of this loop, it turns its guest now. A loop that `would_sleep`, and has looked in vain since, closes
     /// those that nobody turns: this thread does nothing else meanwhile. For those that were turned in this loop it waits a while.
     pub(super) fn tell_hosts(&self, would_sleep: bool) {
-        let guests = context::others(self, Home::has_to_tell_host);
+        // Not this home: it is driven, and so never due.
+        let guests = context::homes(Home::has_to_tell_host);
         if guests.is_empty() {
             return self.guest.patience.set(None);
         }

@@ -138,10 +138,23 @@ fn outside() -> (Arc<Inbox>, Arc<Bells<Notify>>) {
     (Arc::new(Inbox::new(Box::new(Outside(bells.clone())), false)), bells)
 }
 
+/// Another thread asks for a stop.
+fn stop_abroad(inbox: &Arc<Inbox>) -> thread::JoinHandle<()> {
+    let inbox = inbox.clone();
+    thread::spawn(move || {
+        inbox.stop(StopLevel::Request);
+    })
+}
+
+/// What ends the sleep of the bell's thread.
+fn notifier(bell: &Bell<Notify>) -> &Notify {
+    let Ok(notifier) = bell.notifier_or(|| Ok::<_, Infallible>(Notify::new()));
+    notifier
+}
+
 /// A thread that waits: it sleeps, and looks at the stops when its bell has rung, until `done` says so.
 fn listen(bell: &Bell<Notify>, inbox: &Inbox, mut done: impl FnMut(Stops) -> bool) {
-    let notifier = bell.notifier_or(|| Ok::<_, Infallible>(Notify::new()));
-    let Ok(notifier) = notifier;
+    let notifier = notifier(bell);
     loop {
         if bell.answer() && done(inbox.stops()) {
             return;
@@ -192,12 +205,7 @@ fn a_home_hears_a_stop_although_another_thread_has_waited_for_the_end_before() {
                 waiter.ring();
             })
         };
-        let stop = {
-            let inbox = inbox.clone();
-            thread::spawn(move || {
-                inbox.stop(StopLevel::Request);
-            })
-        };
+        let stop = stop_abroad(&inbox);
         listen(&waiter, &inbox, |_| closed.load(Relaxed) == 1);
         home.join().unwrap();
         stop.join().unwrap();
@@ -252,14 +260,6 @@ impl Guest {
         }
     }
 
-    /// Another thread asks for a stop.
-    fn stop_abroad(&self) -> thread::JoinHandle<()> {
-        let inbox = self.inbox.clone();
-        thread::spawn(move || {
-            inbox.stop(StopLevel::Request);
-        })
-    }
-
     /// Its one host lets go of it, on another thread.
     fn unembed_abroad(&self) -> thread::JoinHandle<()> {
         let (bells, inbox) = (self.bells.clone(), self.inbox.clone());
@@ -285,7 +285,7 @@ impl Guest {
 fn an_embedded_home_that_waits_elsewhere_hears_a_stop() {
     model(5, || {
         let guest = Guest::new();
-        let stop = guest.stop_abroad();
+        let stop = stop_abroad(&guest.inbox);
         guest.bells.embed();
         guest.executor.settle(Stops::default(), false);
         guest.wait_elsewhere(|_, stops| stops.requested());
@@ -302,7 +302,7 @@ fn a_home_that_was_left_to_a_host_hears_that_there_is_none() {
         let guest = Guest::new();
         guest.bells.embed();
         guest.executor.settle(Stops::default(), false);
-        let abroad = [guest.stop_abroad(), guest.unembed_abroad()];
+        let abroad = [stop_abroad(&guest.inbox), guest.unembed_abroad()];
         // As `context::sweep`.
         guest.wait_elsewhere(|guest, stops| stops.requested() && !guest.bells.is_embedded());
         for thread in abroad {
@@ -318,9 +318,8 @@ fn a_home_that_was_left_to_a_host_hears_that_there_is_none() {
 fn a_home_in_its_own_loop_is_woken_by_a_stop_whether_it_listens_or_not() {
     model(3, || {
         let guest = Guest::new();
-        let notifier = guest.bell.notifier_or(|| Ok::<_, Infallible>(Notify::new()));
-        let Ok(notifier) = notifier;
-        let stop = guest.stop_abroad();
+        let notifier = notifier(&guest.bell);
+        let stop = stop_abroad(&guest.inbox);
         // Another runtime of the thread wakes it, and is gone then.
         let other = {
             let bell = guest.bell.clone();
@@ -377,12 +376,7 @@ fn a_bell_in_the_place_of_one_that_goes_hears_a_stop() {
         let before = Arc::new(Bell::new());
         bells.ring_on_stop(&before, &inbox);
         let goes = thread::spawn(move || before.go());
-        let stop = {
-            let inbox = inbox.clone();
-            thread::spawn(move || {
-                inbox.stop(StopLevel::Request);
-            })
-        };
+        let stop = stop_abroad(&inbox);
         let bell = Arc::new(Bell::new());
         bells.ring_on_stop(&bell, &inbox);
         listen(&bell, &inbox, Stops::requested);
@@ -398,14 +392,13 @@ fn a_thread_that_goes_passes_a_ring_on() {
     model(3, || {
         let (inbox, bells) = outside();
         let goes = Arc::new(Bell::new());
-        let Ok(_) = goes.notifier_or(|| Ok::<_, Infallible>(Notify::new()));
+        notifier(&goes);
         bells.ring_on_stop(&goes, &inbox);
         let leaver = {
             let (bells, bell) = (bells.clone(), goes.clone());
             thread::spawn(move || {
                 if bell.fall_asleep() {
-                    let Ok(notifier) = bell.notifier_or(|| Ok::<_, Infallible>(Notify::new()));
-                    notifier.wait();
+                    notifier(&bell).wait();
                     bell.wake_up();
                 }
                 if bell.has_rung() {
@@ -416,8 +409,7 @@ fn a_thread_that_goes_passes_a_ring_on() {
         let stop = {
             let (inbox, goes) = (inbox.clone(), goes.clone());
             thread::spawn(move || {
-                let Ok(notifier) = goes.notifier_or(|| Ok::<_, Infallible>(Notify::new()));
-                notifier.notify();
+                notifier(&goes).notify();
                 inbox.stop(StopLevel::Request);
             })
         };

@@ -16,8 +16,8 @@ use crate::sync;
 
 /// Spawns tasks into a runtime from any thread.
 ///
-/// It doesn't keep the runtime running, and can't drive it. It is also a [`futures_task::Spawn`]. At home, inside the loop, a task is queued directly; anywhere
-/// else it is sent through the inbox, which takes no lock, and wakes home if home sleeps.
+/// It doesn't keep the runtime running, and can't drive it. It is also a [`futures_task::Spawn`]. At home, inside the loop, a task
+/// is queued directly; anywhere else it is sent through the inbox, which takes no lock, and wakes home if home sleeps.
 ///
 /// # Examples
 ///

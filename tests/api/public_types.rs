@@ -773,10 +773,10 @@ fn what_is_watched_has_the_promised_parts() {
     let _ = |task: TaskDump| -> (TaskId, &'static str, Option<String>, Option<u32>, TaskState, Priority) {
         for waits in &task.waits {
             match waits {
-                WaitsFor::Fd { fd, interest, .. } => {
+                WaitsFor::Fd { fd, interest } => {
                     let _: (&i32, &Interest) = (fd, interest);
                 }
-                WaitsFor::Timer { deadline, .. } => {
+                WaitsFor::Timer { deadline } => {
                     let _: &Instant = deadline;
                 }
                 _ => {}

@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use evbase::io::AsyncFd;
 use evbase::time::{sleep, timeout};
-use evbase::{Builder, Cause, Embedded, RunError, Runtime, Shutdown, spawn_local, yield_now};
+use evbase::{Builder, Cause, Embedded, JoinHandle, RunError, Runtime, Shutdown, spawn_local, yield_now};
 use futures::StreamExt;
 
 use crate::scenarios::is_readable;
-use crate::support::{Tid, readable_within, rounds, turn_when_readable, until_parked, until_parked_or};
+use crate::support::{
+    Drops, Tid, readable_within, rounds, stop_when_parked, turn_when_readable, until_parked, until_parked_or,
+};
 use crate::watched;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -362,12 +364,7 @@ fn a_home_that_was_a_guest_is_woken_in_its_own_loop_by_a_stop() {
         }
         let guest = Runtime::new().unwrap();
         embed_for_a_turn(&guest, round % 4 < 2);
-        let shutdown = guest.shutdown_handle();
-        let tid = Tid::here();
-        let stops = thread::spawn(move || {
-            until_parked(tid);
-            shutdown.request();
-        });
+        let stops = stop_when_parked(guest.shutdown_handle());
         guest.run().unwrap();
         stops.join().unwrap();
     });
@@ -394,18 +391,24 @@ fn a_stop_that_comes_as_the_loop_of_another_runtime_ends_is_told_to_the_host() {
     });
 }
 
+/// A task that only the end of the runtime drops.
+fn spawn_for_ever(runtime: &Runtime, drops: &Drops) -> JoinHandle<()> {
+    let probe = drops.probe();
+    let waits = async move {
+        let _probe = probe;
+        std::future::pending().await
+    };
+    runtime.spawn_local(waits).unwrap()
+}
+
 #[test]
 fn a_stop_that_comes_as_a_wait_ends_is_told_to_the_host() {
     rounds(1000, |_| {
         let there = Builder::new().start("there").unwrap();
         let guest = Builder::new().grace(Duration::ZERO).build().unwrap();
         let embedded = guest.embed().unwrap();
-        let alive = Rc::new(());
-        let held = alive.clone();
-        let task = guest.spawn_local(async move {
-            let _held = held;
-            std::future::pending::<()>().await;
-        });
+        let drops = Drops::new();
+        let task = spawn_for_ever(&guest, &drops);
         embedded.turn().unwrap();
         let shutdown = guest.shutdown_handle();
         let home = Tid::here();
@@ -415,7 +418,7 @@ fn a_stop_that_comes_as_a_wait_ends_is_told_to_the_host() {
         });
         stops.wait().unwrap().unwrap();
         // The wait may have found that it is due, and closed it.
-        if Rc::strong_count(&alive) > 1 {
+        if drops.count() == 0 {
             assert!(turn_when_readable(&embedded).closed);
         }
         drop(task);
@@ -435,14 +438,12 @@ fn a_guest_that_a_task_turns_gets_its_grace_period_however_the_task_is_told() {
         rounds(30, |_| {
             let guest = Builder::new().grace(SOON).build().unwrap();
             let embedded = Arc::new(guest.embed().unwrap());
-            let shutdown = guest.shutdown_handle();
             let lasts = guest.spawn_local(async {
                 evbase::Shutdown::current().requested().await;
                 sleep(Duration::from_micros(100)).await;
             });
             let host = Runtime::new().unwrap();
             let (tell, mut is_told) = futures::channel::mpsc::channel(1);
-            let home = Tid::here();
             let closed = Arc::new(AtomicBool::new(false));
             let (polls, is_closed) = (embedded.clone(), closed.clone());
             let polls = thread::spawn(move || {
@@ -454,10 +455,7 @@ fn a_guest_that_a_task_turns_gets_its_grace_period_however_the_task_is_told() {
                     }
                 }
             });
-            let stops = thread::spawn(move || {
-                until_parked(home);
-                shutdown.request();
-            });
+            let stops = stop_when_parked(guest.shutdown_handle());
             let turns = async {
                 while !embedded.turn().unwrap().closed {
                     match told {
@@ -484,12 +482,7 @@ fn a_guest_that_its_task_has_turned_and_turns_no_more_is_closed_after_a_while() 
         let guest = Builder::new().grace(Duration::MAX).build().unwrap();
         let embedded = guest.embed().unwrap();
         drop(guest.spawn_local(std::future::pending::<()>()).unwrap());
-        let shutdown = guest.shutdown_handle();
-        let home = Tid::here();
-        let stops = thread::spawn(move || {
-            until_parked(home);
-            shutdown.request();
-        });
+        let stops = stop_when_parked(guest.shutdown_handle());
         let end = guest.shutdown_handle().terminated();
         let report = Runtime::new().unwrap().block_on(async {
             embedded.turn().unwrap();
@@ -509,12 +502,8 @@ fn a_wait_that_hears_of_two_stops_at_once_forgets_neither() {
             let _stays = one.spawn_local(std::future::pending::<()>()).unwrap();
             let other = Runtime::new().unwrap();
             let embedded = other.embed().unwrap();
-            let alive = Rc::new(());
-            let held = alive.clone();
-            let task = other.spawn_local(async move {
-                let _held = held;
-                std::future::pending::<()>().await;
-            });
+            let drops = Drops::new();
+            let task = spawn_for_ever(&other, &drops);
             embedded.turn().unwrap();
             let (first, second) = (one.shutdown_handle(), other.shutdown_handle());
             let home = Tid::here();
@@ -532,8 +521,7 @@ fn a_wait_that_hears_of_two_stops_at_once_forgets_neither() {
             waited.store(true, SeqCst);
             stops.join().unwrap();
             // The wait has closed it, or its host was told.
-            let is_closed = Rc::strong_count(&alive) == 1;
-            assert!(is_closed || readable_within(&embedded, SOON));
+            assert!(drops.count() == 1 || readable_within(&embedded, SOON));
             one.shutdown_handle().request_now();
             drop(task);
         });

@@ -2,7 +2,7 @@
 //! that only says EAGAIN, no `epoll_ctl`, no write interest before a write has blocked, nothing for the notify descriptor.
 //! Counted by `strace`, in a process of the test's own; skipped where there is none.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 
 use evbase::io::{AsyncFd, Ready};
@@ -57,10 +57,25 @@ fn ask_and_take(runtime: &Runtime, mut asks: impl Write, mut answers: impl Read)
 
 #[test]
 fn a_request_by_tcp_costs_one_read_and_one_write() {
+    assert_a_request_costs_one_read_and_one_write(|| TcpListener::bind("127.0.0.1:0"));
+}
+
+#[test]
+fn so_it_does_by_a_listener_that_the_standard_library_has_made() {
+    assert_a_request_costs_one_read_and_one_write(|| async {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    });
+}
+
+fn assert_a_request_costs_one_read_and_one_write<F>(listener: impl FnOnce() -> F)
+where
+    F: Future<Output = io::Result<TcpListener>> + Send + 'static,
+{
     let trace = traced("all", || {
         let runtime = parked(Builder::new());
-        let listener = TcpListener::bind("127.0.0.1:0");
-        let listener = runtime.spawner().spawn(listener).wait().unwrap().unwrap().unwrap();
+        let listener = runtime.spawner().spawn(listener()).wait().unwrap().unwrap().unwrap();
         let address = listener.local_addr().unwrap();
         drop(runtime.spawner().spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();

@@ -13,7 +13,9 @@ use evbase::time::timeout;
 use evbase::{Builder, Cause, Report, Runtime, Terminated};
 use futures::task::LocalSpawnExt;
 
-use crate::support::{Held, Tid, Wakes, alone, held, in_seconds, poll_with, rounds_alone, tid_of, until, until_parked};
+use crate::support::{
+    Held, Tid, Wakes, alone, held, in_seconds, poll_here, poll_with, rounds_alone, tid_of, until, until_parked,
+};
 
 #[derive(Clone, Copy)]
 enum Stop {
@@ -370,11 +372,7 @@ fn a_stop_reaches_who_waits_for_what_has_no_home_although_another_thread_leaves_
         let ran = here.block_on(async {
             // Its bell comes first into the list.
             let mut ours = ours;
-            assert!(
-                poll_fn(|cx| std::task::Poll::Ready(poll_with(&mut ours, cx.waker())))
-                    .await
-                    .is_pending()
-            );
+            assert!(poll_here(&mut ours).await.is_pending());
             let told = other.spawner().spawn(tell_when_pending(theirs, waits));
             let (home, shutdown) = (Tid::here(), x.shutdown_handle());
             let stops = thread::spawn(move || {

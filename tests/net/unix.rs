@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Poll;
+use std::thread;
 use std::time::Duration;
 
 use evbase::io::Interest;
@@ -375,8 +376,8 @@ fn a_sender_waits_for_room_and_loses_nothing() {
 }
 
 /// Fills the queue of whoever is bound there.
-fn fill(path: &Path, sender: &UnixDatagram) -> usize {
-    (0..).take_while(|_| sender.try_send_to(b"first", path).is_ok()).count()
+fn fill(path: &Path, sender: &UnixDatagram, datagram: &[u8]) -> usize {
+    (0..).take_while(|_| sender.try_send_to(datagram, path).is_ok()).count()
 }
 
 #[test]
@@ -388,7 +389,7 @@ fn a_sender_that_waits_for_room_lets_its_loop_sleep() {
         let runtime = Runtime::new().unwrap();
         let server = std::os::unix::net::UnixDatagram::bind(&path.0).unwrap();
         let (filler, sender) = (UnixDatagram::unbound().unwrap(), UnixDatagram::unbound().unwrap());
-        fill(&path.0, if is_own { &sender } else { &filler });
+        fill(&path.0, if is_own { &sender } else { &filler }, b"first");
         let send = sender.send_to(b"second", &path.0);
         runtime
             .block_on(async {
@@ -404,6 +405,33 @@ fn a_sender_that_waits_for_room_lets_its_loop_sleep() {
     }
 }
 
+/// A pause is no deadline: virtual time has nowhere to jump to.
+#[test]
+fn a_sender_that_waits_for_room_moves_no_virtual_time() {
+    let _watchdog = watchdog();
+    // The receiver is full of others' datagrams, or of the sender's own; or the sender is.
+    for (is_own, size) in [(false, 5), (true, 5), (true, 100_000)] {
+        let path = TempPath::new();
+        let server = std::os::unix::net::UnixDatagram::bind(&path.0).unwrap();
+        let (filler, sender) = (UnixDatagram::unbound().unwrap(), UnixDatagram::unbound().unwrap());
+        let datagram = vec![0; size];
+        let waiting = fill(&path.0, if is_own { &sender } else { &filler }, &datagram);
+        let receives = thread::spawn(move || {
+            // Real time, in which virtual time could run away.
+            thread::sleep(Duration::from_millis(50));
+            (0..=waiting).for_each(|_| _ = server.recv(&mut [0; 16]).unwrap());
+        });
+        let waits = async {
+            let start = evbase::time::now();
+            assert_eq!(sender.send_to(&datagram, &path.0).await.unwrap(), size);
+            evbase::time::now() - start
+        };
+        let paused = Builder::new().paused().build().unwrap();
+        assert_eq!(paused.block_on(waits).unwrap(), Duration::ZERO, "{is_own}, {size}");
+        receives.join().unwrap();
+    }
+}
+
 #[test]
 fn a_sender_is_told_at_once_of_the_room_that_its_own_datagrams_leave() {
     let _watchdog = watchdog();
@@ -415,7 +443,7 @@ fn a_sender_is_told_at_once_of_the_room_that_its_own_datagrams_leave() {
         let timers = || runtime.metrics().timers;
         let mut told = 0;
         for _ in 0..20 {
-            fill(&path.0, &sender);
+            fill(&path.0, &sender, b"first");
             let mut send = pin!(sender.send_to(b"second", &path.0));
             // Until its pauses are longer.
             let waits = timeout(Duration::from_millis(20), send.as_mut());
@@ -437,10 +465,7 @@ fn a_sender_to_a_path_waits_for_room_that_others_have_taken() {
     block_on(async {
         let server = UnixDatagram::bind(&path.0).unwrap();
         let (first, second) = (UnixDatagram::unbound().unwrap(), UnixDatagram::unbound().unwrap());
-        let mut waiting = 0;
-        while first.try_send_to(b"first", &path.0).is_ok() {
-            waiting += 1;
-        }
+        let waiting = fill(&path.0, &first, b"first");
         let send = second.send_to(b"second", &path.0);
         let receive = async {
             let mut buffer = [0; 16];

@@ -3,9 +3,10 @@
 use std::future::poll_fn;
 use std::sync::mpsc;
 use std::task::{Poll, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use evbase::{Builder, Runtime};
+use evbase::{Builder, Runtime, Shutdown};
 
 use super::{Latch, SOON, Tid, until_parked};
 
@@ -30,6 +31,15 @@ pub(crate) fn waker_of(runtime: &Runtime) -> Waker {
         Poll::<()>::Pending
     })));
     given.recv().unwrap()
+}
+
+/// Another thread, which asks for a stop as soon as this one sleeps.
+pub(crate) fn stop_when_parked(shutdown: Shutdown) -> thread::JoinHandle<()> {
+    let here = Tid::here();
+    thread::spawn(move || {
+        until_parked(here);
+        shutdown.request();
+    })
 }
 
 /// Keeps home inside of a task until the latch is opened.

@@ -8,8 +8,9 @@
 //!
 //! Times differ from machine to machine and from run to run; these figures are the same for the same compiler. Each operation is run
 //! n and 2n times, in processes of their own, and what the second run has more is divided by n: what starts and ends a process, and what
-//! makes and frees a runtime, is not in it. The operations run on a thread's stack, which begins where no path and no environment has a
-//! say, and glibc copies memory with SSE2, whatever the processor has: 18% of what creates a runtime depended on these.
+//! makes and frees a runtime, is not in it. The processes are called by a relative path, with an environment of their own, since the
+//! stack begins below both, and what a copy costs depends on its alignment; and glibc copies with SSE2, whatever the processor has.
+//! 18% of what creates a runtime depended on these.
 
 mod workloads;
 
