@@ -18,7 +18,8 @@
 //!
 //! Invariants: no ring is slept over, since ringing and falling asleep are atomic steps on one word. Only the thread of the bell
 //! writes ASLEEP, so that a ring that finds it has met a thread which listens. That thread answers, or, if its loop just ends, passes
-//! the ring on (`context::pass_rings_on`). A ring is a bounded number of atomic operations and at most one write.
+//! the ring on (`context::pass_rings_on`). A ring may be for several: whoever answers it, and doesn't look at all that it may be for,
+//! rings again, for the next loop or wait of the thread. A ring is a bounded number of atomic operations and at most one write.
 
 use std::io;
 use std::time::Duration;

@@ -3,7 +3,8 @@
 //! ```text
 //!   home's loop                      sees the stop, and closes after the grace period
 //!   a drop, at home, outside it      runs the loop until then
-//!   a drop, without a home           the thread becomes home, and closes at once
+//!   a drop, without a home           the thread becomes home, and closes at once; so does a blocking wait for something else, if a
+//!                                    loop of its thread has awaited the end
 //!   a drop, on another thread        is a stop, which wakes home or rings its bell; and wakes those who await the end at home
 //!   another call at home             closes "in passing": with the grace period, or at once inside another runtime's loop
 //!   the thread's exit                closes at once
@@ -120,7 +121,7 @@ impl Home {
     }
 
     /// Closes a runtime that was asked to stop, without a grace period.
-    pub(super) fn close_at_once(self: &Rc<Self>) {
+    pub(crate) fn close_at_once(self: &Rc<Self>) {
         if let Ok(_driving) = Driving::begin(self) {
             let _ = self.close(self.shared().stops(), None);
         }

@@ -32,7 +32,7 @@ thread_local! {
     };
     static LISTENS: Cell<bool> = const { Cell::new(false) };
     static NUMBER: Cell<ThreadNumber> = const { Cell::new(0) };
-    static LOOPS: Cell<Loops> = const { Cell::new(Loops { running: 0, number: 0, generation: 0 }) };
+    static LOOPS: Cell<Loops> = const { Cell::new(NO_LOOP) };
     static CONTEXTS: RefCell<ManuallyDrop<Contexts>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
 }
 
@@ -213,14 +213,14 @@ pub(crate) fn listen_for(shared: &Arc<Shared>) {
 
 /// A blocking wait on this thread, while it lives. Loops that run during the wait listen to the bell.
 pub(crate) struct Waiting {
-    /// `None` if the thread is nobody's home, or is exiting.
+    /// `None` if the thread is nobody's home, and awaits nobody's stop; or is exiting.
     pub(crate) bell: Option<sync::Arc<Bell>>,
 }
 
 impl Waiting {
     pub(crate) fn begin() -> Self {
         let bell = THREAD.try_with(|thread| {
-            if thread.homes.borrow().is_empty() {
+            if thread.homes.borrow().is_empty() && thread.awaited.borrow().is_empty() {
                 return None;
             }
             thread.waits.set(thread.waits.get() + 1);
@@ -245,13 +245,15 @@ impl Drop for Waiting {
 }
 
 /// A runtime, among the `wanted`, that was asked to stop and that this thread has to close: it is at home here, outside of its
-/// loop; or a loop here waits for its end, and it had no home, so that this thread becomes its home.
-pub(crate) fn due(wanted: &dyn Fn(&Home) -> bool) -> Option<Rc<Home>> {
+/// loop.
+pub(crate) fn due(wanted: impl Fn(&Home) -> bool) -> Option<Rc<Home>> {
     let is_due = |home: &&Rc<Home>| wanted(home) && home.is_due();
     let home = THREAD.try_with(|thread| thread.homes.borrow().iter().find(is_due).cloned());
-    if let Ok(Some(home)) = home {
-        return Some(home);
-    }
+    home.ok().flatten()
+}
+
+/// As `due`, of those without a home for whose end a loop here waits: this thread becomes its home.
+pub(crate) fn adopt() -> Option<Rc<Home>> {
     let awaited = THREAD.try_with(|thread| {
         let mut awaited = thread.awaited.borrow_mut();
         let stopped = |shared: &Weak<Shared>| shared.upgrade().filter(|shared| shared.stops().requested());
@@ -263,10 +265,7 @@ pub(crate) fn due(wanted: &dyn Fn(&Home) -> bool) -> Option<Rc<Home>> {
     });
     match awaited {
         // If it has got another home since, that one closes it.
-        Ok(Some(shared)) => Home::bind(&shared)
-            .ok()
-            .filter(|home| home.is_due())
-            .or_else(|| due(wanted)),
+        Ok(Some(shared)) => Home::bind(&shared).ok().filter(|home| home.is_due()).or_else(adopt),
         _ => None,
     }
 }
@@ -278,7 +277,7 @@ pub(crate) fn sweep(except: Option<&Arc<Shared>>) {
         let shared = home.shared();
         !shared.is_embedded() && !except.is_some_and(|except| Arc::ptr_eq(shared, except))
     };
-    while let Some(home) = due(&wanted) {
+    while let Some(home) = due(wanted).or_else(adopt) {
         home.close_in_passing();
     }
 }
@@ -299,6 +298,16 @@ pub(crate) fn pass_rings_on() {
     stopped.for_each(|shared| shared.ring_another());
 }
 
+/// Whether there is a blocking wait further out in the stack.
+pub(super) fn waits() -> bool {
+    THREAD.try_with(|thread| thread.waits.get() > 0).unwrap_or(false)
+}
+
+/// Has the next loop or wait of this thread look at what is due before it sleeps.
+pub(super) fn ring() {
+    let _ = THREAD.try_with(|thread| thread.bell().ring());
+}
+
 /// Whether this thread's bell has rung since it was last answered.
 pub(super) fn has_rung() -> bool {
     let has_rung = |bell: &sync::Arc<Bell>| bell.has_rung() && !bell.is_forked();
@@ -315,18 +324,24 @@ pub(super) fn homes(condition: impl Fn(&Home) -> bool) -> Vec<Rc<Home>> {
     homes.unwrap_or_default()
 }
 
-/// Names a loop among those of its thread, with all that run further in.
-pub(super) type LoopNumber = u64;
+/// Names the loops of a home, with all that run further in: its address.
+pub(super) type LoopOf = usize;
 
 /// The loops that run on this thread.
 #[derive(Clone, Copy)]
 struct Loops {
     running: usize,
-    /// That of the outermost one, or of the last one.
-    number: LoopNumber,
+    /// Whose the outermost one is.
+    outermost: LoopOf,
     /// That of the process: in the child of a fork, loops of the parent are on the stack, but don't run.
     generation: usize,
 }
+
+const NO_LOOP: Loops = Loops {
+    running: 0,
+    outermost: 0,
+    generation: 0,
+};
 
 impl Loops {
     fn now(self) -> usize {
@@ -343,10 +358,10 @@ pub(crate) fn inside_loop() -> bool {
     LOOPS.try_with(Cell::get).is_ok_and(|loops| loops.now() > 0)
 }
 
-/// The outermost loop of evbase on this thread, if one runs.
-pub(super) fn this_loop() -> Option<LoopNumber> {
+/// Whose loop is the outermost one of evbase on this thread, if one runs.
+pub(super) fn this_loop() -> Option<LoopOf> {
     let loops = LOOPS.try_with(Cell::get).ok()?;
-    (loops.now() > 0).then_some(loops.number)
+    (loops.now() > 0).then_some(loops.outermost)
 }
 
 /// Counts a running loop while it lives.
@@ -355,18 +370,14 @@ pub(super) struct InLoop {
 }
 
 impl InLoop {
-    pub(super) fn begin() -> Self {
-        let mut outside = LOOPS.try_with(Cell::get).unwrap_or(Loops {
-            running: 0,
-            number: 0,
-            generation: 0,
-        });
-        if outside.now() == 0 {
-            outside.number += 1;
-        }
+    pub(super) fn begin(home: &Rc<Home>) -> Self {
+        let outside = LOOPS.try_with(Cell::get).unwrap_or(NO_LOOP);
         let inside = Loops {
             running: outside.now() + 1,
-            number: outside.number,
+            outermost: match outside.now() {
+                0 => Rc::as_ptr(home).addr(),
+                _ => outside.outermost,
+            },
             generation: fork::generation(),
         };
         let _ = LOOPS.try_with(|loops| loops.set(inside));

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::context::{self, LoopNumber};
+use super::context::{self, LoopOf};
 use super::error::RunError;
 use super::home::{Home, Turn, time_until};
 use crate::executor::Stops;
@@ -17,22 +17,26 @@ use crate::executor::Stops;
 pub(super) struct Guest {
     /// The stops of which this home's host was told.
     told: Cell<Stops>,
-    /// The loop of another runtime in which the last turn was made, if it was in one.
-    turned_in: Cell<Option<LoopNumber>>,
+    /// The stops that a turn of its host has looked at.
+    host_saw: Cell<Stops>,
+    /// In whose loop the last turn was made, if it was in one.
+    turned_in: Cell<Option<LoopOf>>,
     /// In the loop of this home: how many polls there had been when it would have slept, but for guests that nobody had turned.
     idle_at: Cell<Option<u64>>,
-    /// In the loop of this home: until when it waits for the hosts of guests that were turned in it before.
+    /// In the loop of this home: until when it waits for the hosts of guests.
     patience: Cell<Option<Instant>>,
 }
 
-/// How long a loop waits for a turn of a guest that was asked to stop, and that was turned in this loop before: by a task that
-/// another thread, which polls the guest's descriptor, or a clock, will tell.
+/// How long a loop waits for a turn of a guest that was asked to stop: while it has other tasks to run, any of which may turn the
+/// guest; and if it was turned in a loop of this home before, by a task that a clock will tell, or another thread, which polls the
+/// guest's descriptor.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Home {
     /// The bell has rung in the loop of this home: tells the hosts of the guests on this thread that these were asked to stop. If
     /// such a host is a task of this loop, it turns its guest now. A loop that `would_sleep`, and has looked in vain since, closes
-    /// those that nobody turns: this thread does nothing else meanwhile. For those that were turned in this loop it waits a while.
+    /// those that nobody turns: this thread does nothing else meanwhile. Others, and those that were turned in a loop of this home,
+    /// have a while.
     pub(super) fn tell_hosts(&self, would_sleep: bool) {
         // Not this home: it is driven, and so never due.
         let guests = context::homes(Home::has_to_tell_host);
@@ -40,24 +44,23 @@ impl Home {
             return self.guest.patience.set(None);
         }
         let told = guests.iter().filter(|home| home.tell_host()).count();
-        if told > 0 {
-            self.guest.patience.set(None);
-        }
+        let patience = self.guest.patience.get().filter(|_| told == 0);
+        let end = patience.unwrap_or_else(|| Instant::now() + PATIENCE);
+        self.guest.patience.set(Some(end));
+        let is_over = time_until(end).is_zero();
         let polls = self.shared().inbox().counts().polls.get();
         let is_idle = told == 0 && would_sleep;
-        if self.guest.idle_at.replace(is_idle.then_some(polls)) == Some(polls) && is_idle {
-            let patience = self.guest.patience.get();
-            let is_over = patience.is_some_and(|end| end <= Instant::now());
+        let was_idle = self.guest.idle_at.replace(is_idle.then_some(polls)) == Some(polls);
+        if is_over || (is_idle && was_idle) {
             let (awaited, others): (Vec<_>, Vec<_>) =
                 (guests.iter()).partition(|home| !is_over && home.is_turned_here());
-            self.guest.patience.set(match awaited.is_empty() {
-                true => None,
-                false => patience.or_else(|| Some(Instant::now() + PATIENCE)),
-            });
+            if awaited.is_empty() {
+                self.guest.patience.set(None);
+            }
             others.into_iter().for_each(Home::close_at_once);
-        } else if let Some(bell) = context::bell() {
+        } else {
             // The loop looks, without sleeping, and comes back here.
-            bell.ring();
+            context::ring();
         }
     }
 
@@ -68,7 +71,9 @@ impl Home {
             return Ok(Turn::default());
         }
         // No `context::sweep`: other runtimes of this thread may have a grace period.
-        self.turn(Some(Duration::ZERO))
+        let turned = self.turn(Some(Duration::ZERO));
+        self.guest.host_saw.set(self.stops_seen());
+        turned
     }
 
     /// Whether a turn would find nothing: home has settled, nothing has come since, and the kernel has no event. Everything stays as it
@@ -79,7 +84,7 @@ impl Home {
 
     /// Whether a stop was asked for that is for a host to see to.
     pub(super) fn has_to_tell_host(&self) -> bool {
-        self.shared().is_embedded() && self.is_due() && self.has_unseen_stop()
+        self.shared().is_embedded() && self.is_due() && self.guest.host_saw.get() != self.shared().stops()
     }
 
     /// Tells the host of a stop. False: it was told before.
@@ -94,15 +99,22 @@ impl Home {
 
     /// Whether the host sees to a stop, by turns in the loop that runs on this thread.
     pub(crate) fn is_left_to_host(&self) -> bool {
-        self.shared().is_embedded() && context::inside_loop() && (self.is_turned_here() || self.has_unseen_stop())
+        self.shared().is_embedded()
+            && context::inside_loop()
+            && (self.is_turned_here() || self.stops_seen() != self.shared().stops())
     }
 
-    /// Whether the last turn was made in the loop that runs on this thread.
+    /// Whether the last turn was made in the loop that runs on this thread, or in one of the same home before.
     fn is_turned_here(&self) -> bool {
         self.guest
             .turned_in
             .get()
             .is_some_and(|turned| context::this_loop() == Some(turned))
+    }
+
+    /// Whether this home's loop waits for hosts.
+    pub(super) fn has_patience(&self) -> bool {
+        self.guest.patience.get().is_some()
     }
 
     /// What is left of the time for which this home's loop waits for hosts, if it does.

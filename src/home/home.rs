@@ -149,7 +149,7 @@ impl<'a> Driving<'a> {
         let driving = Self {
             home,
             _context: Context::enter(home),
-            _in_loop: InLoop::begin(),
+            _in_loop: InLoop::begin(home),
         };
         home.executor.wake_up();
         if let Some(watched) = home.watched() {
@@ -168,6 +168,11 @@ impl Drop for Driving<'_> {
             watched.loop_ended();
         }
         self.home.settle();
+        // Whoever waits for a host goes on in the next loop of the thread, whose ever it is. And what this loop has answered may have
+        // been for a wait further out, whose loop has looked already.
+        if self.home.has_patience() || context::waits() {
+            context::ring();
+        }
         if context::has_rung() {
             context::pass_rings_on();
         }
@@ -238,9 +243,9 @@ impl Home {
         self.life.set(life);
     }
 
-    /// Whether there is a stop that home has not looked at.
-    pub(super) fn has_unseen_stop(&self) -> bool {
-        self.seen.get() != self.shared.stops()
+    /// The stops that home has looked at.
+    pub(super) fn stops_seen(&self) -> Stops {
+        self.seen.get()
     }
 
     /// For `close.rs` only.

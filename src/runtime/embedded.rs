@@ -46,9 +46,9 @@ use crate::home::{Home, RunError, Shared, Turn};
 /// stays open with the last `Embedded`, is never readable again. A drop of the `Runtime` at home closes there and then.
 ///
 /// The host may be a task in another runtime of the same thread. If home is in a blocking wait when the stop comes, or in the
-/// loop of another runtime that doesn't turn this one, it is closed there: the thread does nothing else meanwhile. (One that was
-/// turned in that loop before has a second for its next turn.) So it is if the last `Embedded` goes after a stop, and no turn has
-/// closed the runtime: from then on it is as if it had never been embedded.
+/// loop of another runtime that doesn't turn this one, it is closed there: at once if that loop has nothing else to do, else after
+/// a second. (One that was turned in a loop of that runtime before has that second for its next turn in any case.) So it is if the
+/// last `Embedded` goes after a stop, and no turn has closed the runtime: from then on it is as if it had never been embedded.
 ///
 /// # Threads
 ///

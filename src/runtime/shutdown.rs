@@ -251,7 +251,8 @@ impl fmt::Debug for Requested {
 /// stop that lets it make progress:
 ///
 /// * Inside the loop of another runtime of this thread, every stop is heard: it closes the runtime there at once, *without its
-///   grace period*, for which that loop would have to wait.
+///   grace period*, for which that loop would have to wait. (So does a blocking wait of a thread whose loop has polled this before,
+///   if the runtime has no home.)
 /// * In a foreign executor (`futures::executor::block_on`, a GUI's loop, ...), only a drop of the [`Runtime`](crate::Runtime), or
 ///   [`Runtime::shutdown`](crate::Runtime::shutdown), wakes it. [`Shutdown::request`] may be called by a signal handler, and no
 ///   foreign waker may be woken there; so the runtime closes when this is next polled for another reason, or by home's next

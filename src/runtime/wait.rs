@@ -152,7 +152,9 @@ fn block_on<F: Future + Unpin>(future: &mut F, deadline: Option<Instant>) -> Res
         sleeper.woken.store(false, Release);
         let has_rung = sleeper.bell.as_ref().is_some_and(|bell| bell.answer());
         if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(&waker)) {
-            if has_rung {
+            // It may have rung for others as well, whom the next loop or wait of this thread looks at.
+            if let (true, Some(bell)) = (has_rung, &sleeper.bell) {
+                bell.ring();
                 context::pass_rings_on();
             }
             return Ok(Some(output));
@@ -161,7 +163,12 @@ fn block_on<F: Future + Unpin>(future: &mut F, deadline: Option<Instant>) -> Res
             // Code that ran in the poll has forked, and this is the child: the wait would not end.
             return Err(WaitError::Forked);
         }
-        if let Some(home) = context::due(&|_| true) {
+        if let Some(home) = context::adopt() {
+            // Others wait for its end as well, and this wait may not last until that of the grace period.
+            home.close_at_once();
+            continue;
+        }
+        if let Some(home) = context::due(|_| true) {
             // It may have rung for others as well: this one's loop looks at those, or passes the ring on when it ends.
             if let Some(bell) = &sleeper.bell {
                 bell.ring();

@@ -17,6 +17,7 @@ mod home_exits;
 mod late_stops;
 mod origin_story;
 mod process_exit;
+mod rings;
 mod runtime_in_a_task_of_itself;
 mod stop_before_run;
 mod stop_from_a_signal_handler;
